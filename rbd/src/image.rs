@@ -1,0 +1,635 @@
+//! An open image: reading, writing, resizing and asking about it.
+
+use std::{
+    ffi::{CString, c_char},
+    future::Future,
+    mem::MaybeUninit,
+    ptr,
+    sync::{Arc, Mutex},
+    time::{Duration, SystemTime},
+};
+
+use bytes::{Bytes, BytesMut};
+use tokio::sync::oneshot;
+
+use crate::{
+    cluster::{Sendable, owned, text},
+    completion::{RBD, blocking, submit},
+    errno::{ERANGE, Result, c_string, check},
+    features::{Features, Flags},
+    pool::Pool,
+    reap::reap,
+};
+
+/// How to create an image or a clone. What is not given is left to the cluster's configuration.
+#[derive(Debug, Clone, Default)]
+pub struct CreateOptions {
+    /// log2 of the object size: 22 for 4 MiB, 23 for 8 MiB.
+    pub order: Option<u8>,
+    /// The features, all of them.
+    pub features: Option<Features>,
+    /// Bytes written to one object before the next; needs `stripe_count`.
+    pub stripe_unit: Option<u64>,
+    /// Objects to stripe over; needs `stripe_unit`.
+    pub stripe_count: Option<u64>,
+    /// The pool that data objects go to (an erasure-coded one, say), by name.
+    pub data_pool: Option<String>,
+    /// For clones: 1 (parent snapshot must be protected) or 2.
+    pub clone_format: Option<u8>,
+}
+
+/// Whether an image is opened to write, and at which snapshot.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// Open without registering a watch, for reading only.
+    pub read_only: bool,
+    /// The snapshot to read from; an image opened at one cannot be written to.
+    pub snapshot: Option<String>,
+}
+
+impl OpenOptions {
+    /// Read-only, at the head.
+    #[must_use]
+    pub fn read_only() -> Self {
+        Self { read_only: true, snapshot: None }
+    }
+
+    /// Read-only, at a snapshot.
+    pub fn at_snapshot(name: impl Into<String>) -> Self {
+        Self { read_only: true, snapshot: Some(name.into()) }
+    }
+}
+
+/// An open image.
+///
+/// Reads, writes and flushes are submitted when they are called; the future only waits for them. Many may be in flight at
+/// once, and each owns its buffer, so a future may be dropped at any moment: the operation then completes unseen.
+///
+/// Call [`close`](Self::close) to wait for the image to be closed; dropping it closes it in the background, after the last
+/// operation in flight.
+///
+/// ```no_run
+/// # async fn example(pool: rbd::Pool) -> rbd::Result<()> {
+/// use rbd::{CreateOptions, OpenOptions};
+///
+/// pool.create("disk", 1 << 30, CreateOptions::default()).await?;
+/// let image = pool.open_image("disk", OpenOptions::default()).await?;
+/// let first = image.write(0, vec![1; 4096].into());
+/// let second = image.write(4096, vec![2; 4096].into()); // both in flight
+/// first.await?;
+/// second.await?;
+/// image.flush().await?;
+/// image.close().await
+/// # }
+/// ```
+pub struct Image {
+    pub(crate) open: Arc<OpenImage>,
+}
+
+pub(crate) struct OpenImage {
+    handle: rbd_sys::rbd_image_t,
+    pub(crate) pool: Pool,
+    /// `pool/name@snap`, for errors.
+    pub(crate) path: String,
+    closed: Mutex<Option<oneshot::Sender<Result<()>>>>,
+}
+
+// SAFETY: librbd locks inside; an `rbd_image_t` may be used from several threads at once. The calls that would change
+// what a handle looks at (`rbd_snap_set`) are never made.
+unsafe impl Send for OpenImage {}
+// SAFETY: as above.
+unsafe impl Sync for OpenImage {}
+
+impl Drop for OpenImage {
+    fn drop(&mut self) {
+        let handle = Sendable(self.handle);
+        let (pool, path) = (self.pool.clone(), std::mem::take(&mut self.path));
+        let waiting = self.closed.get_mut().ok().and_then(Option::take);
+        reap(move || {
+            // SAFETY: the last reference: no operation is in flight, and none can be started any more.
+            let result = check("close image", path, unsafe { rbd_sys::rbd_close(handle.get()) }).map(drop);
+            drop(pool);
+            match (waiting, result) {
+                (Some(waiting), result) => drop(waiting.send(result)),
+                (None, Err(error)) => tracing::warn!(%error, "a dropped image did not close cleanly"),
+                (None, Ok(())) => {}
+            }
+        });
+    }
+}
+
+/// Size and layout of an open image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ImageStat {
+    /// Bytes, at the snapshot the image was opened at, if any.
+    pub size: u64,
+    /// Bytes of a full object.
+    pub object_size: u64,
+    /// How many objects a full image has.
+    pub objects: u64,
+}
+
+/// A client that has the image open for writing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watcher {
+    /// Its address, as the blocklist takes it.
+    pub address: String,
+    /// The client's number (`client.ID`).
+    pub id: i64,
+    /// Tells several watches of one client apart.
+    pub cookie: u64,
+}
+
+impl Pool {
+    /// Creates an image of `size` bytes (format 2) and leaves it closed.
+    ///
+    /// Implements: `rbd_create4`.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `NoSpace`, `PermissionDenied`, `InvalidArgument`.
+    pub async fn create(&self, name: &str, size: u64, options: CreateOptions) -> Result<()> {
+        let c_name = c_string("create image", name)?;
+        let options = options.build()?;
+        self.call("create image", name, move |io| {
+            // SAFETY: live handles and a C string.
+            unsafe { rbd_sys::rbd_create4(io, c_name.as_ptr(), size, options.raw()) }
+        })
+        .await
+    }
+
+    /// Opens an image by name.
+    ///
+    /// Implements: `rbd_open`, `rbd_open_read_only`.
+    ///
+    /// # Errors
+    /// `NotFound` (image or snapshot), `PermissionDenied`.
+    pub async fn open_image(&self, name: &str, options: OpenOptions) -> Result<Image> {
+        let open = if options.read_only { rbd_sys::rbd_open_read_only } else { rbd_sys::rbd_open };
+        self.open_with(name, self.path(name), options, open).await
+    }
+
+    /// Opens an image by id: also one in the trash, and never another of the same name.
+    ///
+    /// Implements: `rbd_open_by_id`, `rbd_open_by_id_read_only`.
+    ///
+    /// # Errors
+    /// As [`open_image`](Self::open_image).
+    pub async fn open_image_by_id(&self, id: &str, options: OpenOptions) -> Result<Image> {
+        let open = if options.read_only { rbd_sys::rbd_open_by_id_read_only } else { rbd_sys::rbd_open_by_id };
+        self.open_with(id, self.path(&format!("(id {id})")), options, open).await
+    }
+
+    async fn open_with(
+        &self,
+        what: &str,
+        mut path: String,
+        options: OpenOptions,
+        open: unsafe extern "C" fn(
+            rbd_sys::rados_ioctx_t,
+            *const c_char,
+            *mut rbd_sys::rbd_image_t,
+            *const c_char,
+        ) -> i32,
+    ) -> Result<Image> {
+        let what = c_string("open image", what)?;
+        let snapshot = options.snapshot.as_deref().map(|snap| c_string("open snapshot", snap)).transpose()?;
+        if let Some(snapshot) = &options.snapshot {
+            path = format!("{path}@{snapshot}");
+        }
+        let pool = self.clone();
+        blocking("open image", path.clone(), move || {
+            let mut handle = ptr::null_mut();
+            let snapshot = snapshot.as_deref().map_or(ptr::null(), std::ffi::CStr::as_ptr);
+            // SAFETY: live handles, C strings (the snapshot's may be null: the head) and an out pointer.
+            let code = unsafe { open(pool.raw(), what.as_ptr(), &raw mut handle, snapshot) };
+            check("open image", path.as_str(), code)?;
+            Ok(Image { open: Arc::new(OpenImage { handle, pool, path, closed: Mutex::new(None) }) })
+        })
+        .await
+    }
+
+    /// Removes an image that has no snapshots.
+    ///
+    /// Implements: `rbd_remove`.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotEmpty` with snapshots; `Busy` with watchers, or in a group.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        let c_name = c_string("remove image", name)?;
+        // SAFETY: a live handle and a C string.
+        self.call("remove image", name, move |io| unsafe { rbd_sys::rbd_remove(io, c_name.as_ptr()) }).await
+    }
+}
+
+impl Image {
+    /// The pool it was opened in.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.open.pool
+    }
+
+    pub(crate) fn raw(&self) -> rbd_sys::rbd_image_t {
+        self.open.handle
+    }
+
+    /// Closes the image and waits for it: for operations in flight, for the cache and for the watch to go.
+    ///
+    /// Implements: `rbd_close`.
+    ///
+    /// # Errors
+    /// What the last flush failed with.
+    pub async fn close(self) -> Result<()> {
+        let (closed, wait) = oneshot::channel();
+        *self.open.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(closed);
+        drop(self);
+        wait.await.unwrap_or(Ok(()))
+    }
+
+    /// Size and layout.
+    ///
+    /// Implements: `rbd_stat`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn stat(&self) -> Result<ImageStat> {
+        self.query("stat image", |image| {
+            let mut info = MaybeUninit::<rbd_sys::rbd_image_info_t>::zeroed();
+            // SAFETY: an open image, and an out pointer of the size given. All-zero bytes are a valid `rbd_image_info_t`.
+            let (code, info) = unsafe {
+                let code = rbd_sys::rbd_stat(image, info.as_mut_ptr(), size_of::<rbd_sys::rbd_image_info_t>());
+                (code, info.assume_init())
+            };
+            (code, ImageStat { size: info.size, object_size: info.obj_size, objects: info.num_objs })
+        })
+        .await
+    }
+
+    /// The id.
+    ///
+    /// Implements: `rbd_get_id`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn id(&self) -> Result<String> {
+        self.query("read the id of", |image| {
+            let mut id: [c_char; 256] = [0; 256];
+            // SAFETY: an open image and a buffer of the length given; ids have at most 32 characters.
+            let code = unsafe { rbd_sys::rbd_get_id(image, id.as_mut_ptr(), id.len()) };
+            (code, text(&id))
+        })
+        .await
+    }
+
+    /// The features.
+    ///
+    /// Implements: `rbd_get_features`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn features(&self) -> Result<Features> {
+        // SAFETY: an open image and an out pointer.
+        self.number("read the features of", |image, out| unsafe { rbd_sys::rbd_get_features(image, out) }).await.map(Features)
+    }
+
+    /// Adds or takes away features.
+    ///
+    /// Implements: `rbd_update_features`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a feature that cannot be changed.
+    pub async fn update_features(&self, features: Features, enabled: bool) -> Result<()> {
+        self.call("change the features of", move |image| {
+            // SAFETY: an open image.
+            unsafe { rbd_sys::rbd_update_features(image, features.0, u8::from(enabled)) }
+        })
+        .await
+    }
+
+    /// The flags.
+    ///
+    /// Implements: `rbd_get_flags`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn flags(&self) -> Result<Flags> {
+        // SAFETY: an open image and an out pointer.
+        self.number("read the flags of", |image, out| unsafe { rbd_sys::rbd_get_flags(image, out) }).await.map(Flags)
+    }
+
+    /// Bytes written to one object before the next.
+    ///
+    /// Implements: `rbd_get_stripe_unit`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn stripe_unit(&self) -> Result<u64> {
+        // SAFETY: an open image and an out pointer.
+        self.number("read the stripe unit of", |image, out| unsafe { rbd_sys::rbd_get_stripe_unit(image, out) }).await
+    }
+
+    /// Objects striped over.
+    ///
+    /// Implements: `rbd_get_stripe_count`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn stripe_count(&self) -> Result<u64> {
+        // SAFETY: an open image and an out pointer.
+        self.number("read the stripe count of", |image, out| unsafe { rbd_sys::rbd_get_stripe_count(image, out) }).await
+    }
+
+    /// When the image was created.
+    ///
+    /// Implements: `rbd_get_create_timestamp`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn created_at(&self) -> Result<SystemTime> {
+        // SAFETY: an open image and an out pointer.
+        self.time("read the creation time of", |image, out| unsafe { rbd_sys::rbd_get_create_timestamp(image, out) }).await
+    }
+
+    /// When the image was last written to, within the cluster's granularity (`rbd_mtime_update_interval`).
+    ///
+    /// Implements: `rbd_get_modify_timestamp`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn modified_at(&self) -> Result<SystemTime> {
+        // SAFETY: an open image and an out pointer.
+        self.time("read the modification time of", |image, out| unsafe { rbd_sys::rbd_get_modify_timestamp(image, out) })
+            .await
+    }
+
+    /// The clients that have the image open for writing; this handle's own among them unless it is read-only.
+    ///
+    /// Implements: `rbd_watchers_list`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn watchers(&self) -> Result<Vec<Watcher>> {
+        self.run("list the watchers of", |image, path| {
+            let mut count = 16;
+            loop {
+                let mut list: Vec<rbd_sys::rbd_image_watcher_t> = Vec::with_capacity(count);
+                // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
+                let code = unsafe { rbd_sys::rbd_watchers_list(image, list.as_mut_ptr(), &raw mut count) };
+                if code == -ERANGE {
+                    continue;
+                }
+                check("list the watchers of", path, code)?;
+                // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
+                return Ok(unsafe {
+                    list.set_len(count);
+                    let watchers = list
+                        .iter()
+                        .map(|w| Watcher { address: owned(w.addr), id: w.id, cookie: w.cookie })
+                        .collect();
+                    rbd_sys::rbd_watchers_list_cleanup(list.as_mut_ptr(), count);
+                    watchers
+                });
+            }
+        })
+        .await
+    }
+
+    /// Changes the size; shrinking discards what is beyond.
+    ///
+    /// Implements: `rbd_resize2`.
+    ///
+    /// # Errors
+    /// `ReadOnly`, `NoSpace`.
+    pub async fn resize(&self, size: u64) -> Result<()> {
+        // SAFETY: an open image; no progress callback.
+        self.call("resize", move |image| unsafe { rbd_sys::rbd_resize2(image, size, true, None, ptr::null_mut()) }).await
+    }
+
+    /// Writes `data` at `offset`. Submitted now; the future waits.
+    ///
+    /// Implements: `rbd_aio_write2`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` beyond the end; `NoSpace`, `ReadOnly`, `TimedOut`, `Blocklisted`.
+    pub fn write(&self, offset: u64, data: Bytes) -> impl Future<Output = Result<()>> + Send + use<> {
+        let (pointer, length) = (data.as_ptr(), data.len());
+        // SAFETY: the payload owns the bytes, which do not move with it, and the image; librbd only reads them.
+        self.submit("write to", data, move |image, _, completion| unsafe {
+            rbd_sys::rbd_aio_write2(image, offset, length, pointer.cast(), completion, 0)
+        })
+    }
+
+    /// Reads `length` bytes at `offset`; fewer at the end of the image. Submitted now; the future waits.
+    ///
+    /// Implements: `rbd_aio_read2`.
+    ///
+    /// # Errors
+    /// `InvalidArgument` beyond the end; `TimedOut`, `Blocklisted`.
+    pub fn read(&self, offset: u64, length: usize) -> impl Future<Output = Result<Bytes>> + Send + use<> {
+        let buffer = BytesMut::with_capacity(length);
+        // SAFETY: the payload owns the buffer, with room for `length` bytes at an address that does not move with it.
+        let read = self.submit_value("read from", buffer, move |image, buffer: *mut BytesMut, completion| unsafe {
+            let pointer = (*buffer).as_mut_ptr();
+            rbd_sys::rbd_aio_read2(image, offset, length, pointer.cast(), completion, 0)
+        });
+        async move {
+            let (read, mut buffer) = read.await?;
+            let read = usize::try_from(read).unwrap_or(0).min(length);
+            // SAFETY: librbd filled `read` bytes (holes as zeroes), which is at most the capacity.
+            unsafe { buffer.set_len(read) };
+            Ok(buffer.freeze())
+        }
+    }
+
+    /// Makes a range read as zeroes, freeing its space where it can. Submitted now; the future waits.
+    ///
+    /// Implements: `rbd_aio_write_zeroes`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn write_zeroes(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send + use<> {
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        // SAFETY: an open image; no buffer.
+        self.submit("write zeroes to", (), move |image, _, completion| unsafe {
+            rbd_sys::rbd_aio_write_zeroes(image, offset, length, completion, 0, 0)
+        })
+    }
+
+    /// Gives a range's space back where whole discard granules fall into it; what is read there afterwards is zeroes only
+    /// for those. Submitted now; the future waits.
+    ///
+    /// Implements: `rbd_aio_discard`.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn discard(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send + use<> {
+        // SAFETY: an open image; no buffer.
+        self.submit("discard from", (), move |image, _, completion| unsafe {
+            rbd_sys::rbd_aio_discard(image, offset, length, completion)
+        })
+    }
+
+    /// Waits until all writes completed so far are durable. Submitted now; the future waits.
+    ///
+    /// Implements: `rbd_aio_flush`.
+    ///
+    /// # Errors
+    /// What a write still in the cache failed with.
+    pub fn flush(&self) -> impl Future<Output = Result<()>> + Send + use<> {
+        // SAFETY: an open image; no buffer.
+        self.submit("flush", (), |image, _, completion| unsafe { rbd_sys::rbd_aio_flush(image, completion) })
+    }
+
+    /// Submits an asynchronous operation whose buffer it owns until the callback.
+    fn submit<B, F>(&self, operation: &'static str, buffer: B, start: F) -> impl Future<Output = Result<()>> + Send + use<B, F>
+    where
+        B: Send + 'static,
+        F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
+    {
+        let value = self.submit_value(operation, buffer, start);
+        async move { value.await.map(drop) }
+    }
+
+    fn submit_value<B, F>(
+        &self,
+        operation: &'static str,
+        buffer: B,
+        start: F,
+    ) -> impl Future<Output = Result<(i64, B)>> + Send + use<B, F>
+    where
+        B: Send + 'static,
+        F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
+    {
+        let handle = self.raw();
+        // SAFETY: the payload holds the image open; `start` hands C the buffer it owns, and the completion, once.
+        let submitted = unsafe {
+            submit(&RBD, (self.open.clone(), buffer), |payload, completion| {
+                start(handle, &raw mut (*payload).1, completion)
+            })
+        };
+        async move {
+            let (value, (open, buffer)) = submitted.done().await;
+            check(operation, open.path.as_str(), value).map(|value| (value, buffer))
+        }
+    }
+
+    /// Runs a blocking call that answers 0 or an error.
+    pub(crate) async fn call(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(rbd_sys::rbd_image_t) -> i32 + Send + 'static,
+    ) -> Result<()> {
+        self.query(operation, move |image| (call(image), ())).await
+    }
+
+    /// Runs a blocking call that answers 0 or an error, and a value.
+    async fn query<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(rbd_sys::rbd_image_t) -> (i32, T) + Send + 'static,
+    ) -> Result<T> {
+        self.run(operation, move |image, path| {
+            let (code, value) = call(image);
+            check(operation, path, code).map(|_| value)
+        })
+        .await
+    }
+
+    /// Runs a blocking piece of work on the open image, given its path for errors.
+    pub(crate) async fn run<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        work: impl FnOnce(rbd_sys::rbd_image_t, &str) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let open = self.open.clone();
+        blocking(operation, self.open.path.as_str(), move || work(open.handle, &open.path)).await
+    }
+
+    async fn number(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(rbd_sys::rbd_image_t, *mut u64) -> i32 + Send + 'static,
+    ) -> Result<u64> {
+        self.query(operation, |image| {
+            let mut number = 0;
+            (call(image, &raw mut number), number)
+        })
+        .await
+    }
+
+    async fn time(
+        &self,
+        operation: &'static str,
+        call: impl FnOnce(rbd_sys::rbd_image_t, *mut rbd_sys::timespec) -> i32 + Send + 'static,
+    ) -> Result<SystemTime> {
+        self.query(operation, |image| {
+            let mut time = rbd_sys::timespec { tv_sec: 0, tv_nsec: 0 };
+            (call(image, &raw mut time), system_time(time.tv_sec, time.tv_nsec))
+        })
+        .await
+    }
+}
+
+impl std::fmt::Debug for Image {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Image({})", self.open.path)
+    }
+}
+
+/// Seconds and nanoseconds since 1970 as Ceph gives them; times before that, which no image has, become 1970.
+pub(crate) fn system_time(seconds: i64, nanoseconds: i64) -> SystemTime {
+    SystemTime::UNIX_EPOCH
+        + Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999))
+}
+
+/// librbd's bag of image options.
+pub(crate) struct ImageOptions(rbd_sys::rbd_image_options_t);
+
+impl ImageOptions {
+    pub(crate) fn raw(&self) -> rbd_sys::rbd_image_options_t {
+        self.0
+    }
+}
+
+// SAFETY: a plain allocation that is used by one thread at a time.
+unsafe impl Send for ImageOptions {}
+
+impl Drop for ImageOptions {
+    fn drop(&mut self) {
+        // SAFETY: created by us, destroyed once.
+        unsafe { rbd_sys::rbd_image_options_destroy(self.0) }
+    }
+}
+
+impl CreateOptions {
+    /// Implements: `rbd_image_options_create`, `rbd_image_options_set_uint64`, `rbd_image_options_set_string`.
+    pub(crate) fn build(&self) -> Result<ImageOptions> {
+        let mut raw = ptr::null_mut();
+        // SAFETY: an out pointer.
+        unsafe { rbd_sys::rbd_image_options_create(&raw mut raw) };
+        let built = ImageOptions(raw);
+        let numbers = [
+            (rbd_sys::RBD_IMAGE_OPTION_FORMAT, Some(2)),
+            (rbd_sys::RBD_IMAGE_OPTION_ORDER, self.order.map(u64::from)),
+            (rbd_sys::RBD_IMAGE_OPTION_FEATURES, self.features.map(|features| features.0)),
+            (rbd_sys::RBD_IMAGE_OPTION_STRIPE_UNIT, self.stripe_unit),
+            (rbd_sys::RBD_IMAGE_OPTION_STRIPE_COUNT, self.stripe_count),
+            (rbd_sys::RBD_IMAGE_OPTION_CLONE_FORMAT, self.clone_format.map(u64::from)),
+        ];
+        for (option, value) in numbers {
+            if let Some(value) = value {
+                // SAFETY: live options; librbd checks option and value.
+                let code = unsafe { rbd_sys::rbd_image_options_set_uint64(built.0, option.cast_signed(), value) };
+                check("set", format!("image option {option} = {value}"), code)?;
+            }
+        }
+        if let Some(pool) = &self.data_pool {
+            let c_pool: CString = c_string("set data pool", pool)?;
+            // SAFETY: live options and a C string, which librbd copies.
+            let code = unsafe {
+                rbd_sys::rbd_image_options_set_string(built.0, rbd_sys::RBD_IMAGE_OPTION_DATA_POOL.cast_signed(), c_pool.as_ptr())
+            };
+            check("set data pool", pool, code)?;
+        }
+        Ok(built)
+    }
+}

@@ -1,0 +1,51 @@
+//! Safe, asynchronous handles over librados and librbd.
+//!
+//! ```text
+//! Cluster ── Pool ── Image ── Snapshot, metadata, locks, watchers, extents
+//!              ├──── trash, clones
+//!              └──── ReadOp: compound reads of single objects
+//! ```
+//!
+//! What holds throughout:
+//!
+//! - An operation in flight owns its buffers and keeps its image, pool and cluster open. Futures may be dropped at any
+//!   moment; nothing is freed under the feet of C.
+//! - Reads, writes and flushes of an [`Image`] and reads of objects are submitted when called; their futures only wait.
+//!   Everything else is a blocking C call, run on tokio's blocking threads when first polled.
+//! - A handle closes when its last reference goes, in the background; [`settled`] waits for that.
+//! - A listing is whole or an error.
+//! - Errors name operation, object and cause ([`Error`]); a NUL byte in a name is refused before it reaches C.
+//!
+//! All futures need a tokio runtime.
+
+mod clone;
+mod cluster;
+mod completion;
+mod errno;
+mod features;
+mod image;
+mod lock;
+mod metadata;
+mod pool;
+mod progress;
+mod read_op;
+mod reap;
+mod snapshot;
+mod trash;
+mod usage;
+
+pub use self::{
+    clone::{LinkedImage, Parent},
+    cluster::{Cluster, ConnectOptions},
+    errno::{Error, ErrorKind, Result},
+    features::{Features, Flags},
+    image::{CreateOptions, Image, ImageStat, OpenOptions, Watcher},
+    lock::Locker,
+    pool::{ImageSpec, Pool},
+    progress::{Progress, silent},
+    read_op::{ObjectRead, OmapEntry, ReadOp},
+    reap::{closing, settled},
+    snapshot::{Snapshot, SnapshotNamespace},
+    trash::{TrashEntry, TrashSource},
+    usage::Extent,
+};

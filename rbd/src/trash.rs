@@ -1,0 +1,165 @@
+//! The trash: where images wait before they are gone.
+
+use std::time::{Duration, SystemTime};
+
+use crate::{
+    cluster::{c_strings, owned},
+    completion::blocking,
+    errno::{ERANGE, Result, c_string, check},
+    image::system_time,
+    pool::Pool,
+    progress::{Progress, Watch},
+};
+
+/// An image in the trash.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrashEntry {
+    /// The id, by which alone it can be opened, restored and removed.
+    pub id: String,
+    /// The name it had.
+    pub name: String,
+    /// Who put it there.
+    pub source: TrashSource,
+    /// When.
+    pub deleted_at: SystemTime,
+    /// Until when librbd refuses to remove it unless forced.
+    pub deferred_until: SystemTime,
+}
+
+/// Who put an image into the trash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TrashSource {
+    /// `rbd trash mv`, or a program.
+    User,
+    /// Mirroring.
+    Mirroring,
+    /// Migration.
+    Migration,
+    /// A removal that is under way or was interrupted.
+    Removing,
+    /// A user, as the parent of v2 clones; it goes with the last of them.
+    UserParent,
+    /// A source this program does not know, by its number.
+    Unknown(u32),
+}
+
+impl From<u32> for TrashSource {
+    fn from(source: u32) -> Self {
+        match source {
+            rbd_sys::RBD_TRASH_IMAGE_SOURCE_USER => Self::User,
+            rbd_sys::RBD_TRASH_IMAGE_SOURCE_MIRRORING => Self::Mirroring,
+            rbd_sys::RBD_TRASH_IMAGE_SOURCE_MIGRATION => Self::Migration,
+            rbd_sys::RBD_TRASH_IMAGE_SOURCE_REMOVING => Self::Removing,
+            rbd_sys::RBD_TRASH_IMAGE_SOURCE_USER_PARENT => Self::UserParent,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+impl Pool {
+    /// Moves an image to the trash, where it stays at least `deferment`. It keeps its data, snapshots and clones.
+    ///
+    /// Ceph does not refuse an image that a client has open for writing: look at its watchers before *and after*.
+    ///
+    /// Implements: `rbd_trash_move`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Busy` for an image that is mirrored or being migrated.
+    pub async fn trash_move(&self, name: &str, deferment: Duration) -> Result<()> {
+        let c_name = c_string("move to trash", name)?;
+        self.call("move to trash", name, move |io| {
+            // SAFETY: a live handle and a C string.
+            unsafe { rbd_sys::rbd_trash_move(io, c_name.as_ptr(), deferment.as_secs()) }
+        })
+        .await
+    }
+
+    /// Everything in the trash.
+    ///
+    /// Implements: `rbd_trash_list`.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `TimedOut`; an error is never an empty list.
+    pub async fn trash_list(&self) -> Result<Vec<TrashEntry>> {
+        let pool = self.clone();
+        blocking("list the trash of", self.to_string(), move || {
+            let mut count = 256;
+            loop {
+                let mut list: Vec<rbd_sys::rbd_trash_image_info_t> = Vec::with_capacity(count);
+                // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
+                let code = unsafe { rbd_sys::rbd_trash_list(pool.raw(), list.as_mut_ptr(), &raw mut count) };
+                if code == -ERANGE {
+                    continue;
+                }
+                check("list the trash of", pool.to_string(), code)?;
+                // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
+                return Ok(unsafe {
+                    list.set_len(count);
+                    let entries = list
+                        .iter()
+                        .map(|entry| TrashEntry {
+                            id: owned(entry.id),
+                            name: owned(entry.name),
+                            source: entry.source.into(),
+                            deleted_at: system_time(entry.deletion_time, 0),
+                            deferred_until: system_time(entry.deferment_end_time, 0),
+                        })
+                        .collect();
+                    rbd_sys::rbd_trash_list_cleanup(list.as_mut_ptr(), count);
+                    entries
+                });
+            }
+        })
+        .await
+    }
+
+    /// Takes an image out of the trash, under `name`.
+    ///
+    /// Implements: `rbd_trash_restore`.
+    ///
+    /// # Errors
+    /// `NotFound`; `AlreadyExists` where the name has been given out again.
+    pub async fn trash_restore(&self, id: &str, name: &str) -> Result<()> {
+        let [c_id, c_name] = c_strings("restore from trash", [id, name])?;
+        self.call("restore from trash", name, move |io| {
+            // SAFETY: a live handle and two C strings.
+            unsafe { rbd_sys::rbd_trash_restore(io, c_id.as_ptr(), c_name.as_ptr()) }
+        })
+        .await
+    }
+
+    /// Removes an image from the trash, for good. `force` ignores the deferment.
+    ///
+    /// Implements: `rbd_trash_remove_with_progress`.
+    ///
+    /// # Errors
+    /// `NotFound`; `PermissionDenied` before the deferment has ended; `NotEmpty` with snapshots or v2 clones; `Busy` with
+    /// watchers.
+    pub async fn trash_remove(&self, id: &str, force: bool, progress: Progress) -> Result<()> {
+        let c_id = c_string("remove from trash", id)?;
+        let (mut watch, _stop) = Watch::new(progress);
+        self.call("remove from trash", id, move |io| {
+            let (callback, argument) = watch.callback();
+            // SAFETY: a live handle and a C string; the watch outlives the call.
+            unsafe { rbd_sys::rbd_trash_remove_with_progress(io, c_id.as_ptr(), force, callback, argument) }
+        })
+        .await
+    }
+
+    /// Removes everything whose deferment ended before `now`, and says for each entry whether that worked. One that cannot
+    /// be removed stops nothing.
+    ///
+    /// # Errors
+    /// Only if the trash cannot be listed.
+    pub async fn trash_purge(&self, now: SystemTime) -> Result<Vec<(TrashEntry, Result<()>)>> {
+        let mut purged = Vec::new();
+        for entry in self.trash_list().await? {
+            if entry.deferred_until < now {
+                let removed = self.trash_remove(&entry.id, false, crate::silent()).await;
+                purged.push((entry, removed));
+            }
+        }
+        Ok(purged)
+    }
+}

@@ -55,6 +55,8 @@ fn fail(why: &str) -> ! {
     for line in why.lines().filter(|line| !line.trim().is_empty()) {
         println!("cargo::error={line}");
     }
-    println!("cargo::error=glance-rbd builds against librbd 1.16 (Ceph 16) or later; `make deps` installs what is missing");
+    println!(
+        "cargo::error=glance-rbd builds against librbd 1.16 (Ceph 16) or later; `make deps` installs what is missing"
+    );
     exit(1)
 }

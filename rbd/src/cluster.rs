@@ -122,7 +122,9 @@ impl Cluster {
             for name in names {
                 let c_name = c_string("look up pool", &name)?;
                 // SAFETY: a live handle and a C string.
-                match check("look up pool", &name, unsafe { rbd_sys::rados_pool_lookup(cluster.raw(), c_name.as_ptr()) }) {
+                match check("look up pool", &name, unsafe {
+                    rbd_sys::rados_pool_lookup(cluster.raw(), c_name.as_ptr())
+                }) {
                     Ok(id) => pools.push((id, name)),
                     Err(error) if error.is_not_found() => {}
                     Err(error) => return Err(error),
@@ -284,8 +286,9 @@ pub(crate) fn strings(
             .split(|&byte| byte == 0)
             .filter(|name| !name.is_empty())
             .map(|name| {
-                String::from_utf8(name.to_vec())
-                    .map_err(|_| Error::of_kind(ErrorKind::Malformed, operation, format!("{object} (a name is not UTF-8)")))
+                String::from_utf8(name.to_vec()).map_err(|_| {
+                    Error::of_kind(ErrorKind::Malformed, operation, format!("{object} (a name is not UTF-8)"))
+                })
             })
             .collect();
     }

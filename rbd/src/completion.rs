@@ -25,18 +25,12 @@ pub(crate) struct Api {
 type Callback = unsafe extern "C" fn(*mut c_void, *mut c_void);
 
 /// Implements: `rbd_aio_create_completion`, `rbd_aio_get_return_value`, `rbd_aio_release`.
-pub(crate) const RBD: Api = Api {
-    create: rbd_sys::rbd_aio_create_completion,
-    value: rbd_value,
-    release: rbd_sys::rbd_aio_release,
-};
+pub(crate) const RBD: Api =
+    Api { create: rbd_sys::rbd_aio_create_completion, value: rbd_value, release: rbd_sys::rbd_aio_release };
 
 /// Implements: `rados_aio_create_completion2`, `rados_aio_get_return_value`, `rados_aio_release`.
-pub(crate) const RADOS: Api = Api {
-    create: rbd_sys::rados_aio_create_completion2,
-    value: rados_value,
-    release: rbd_sys::rados_aio_release,
-};
+pub(crate) const RADOS: Api =
+    Api { create: rbd_sys::rados_aio_create_completion2, value: rados_value, release: rbd_sys::rados_aio_release };
 
 unsafe extern "C" fn rbd_value(completion: *mut c_void) -> i64 {
     // SAFETY: called from the callback, with the completion librbd passed to it.

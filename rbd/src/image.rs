@@ -288,7 +288,9 @@ impl Image {
     /// As librbd reports them.
     pub async fn features(&self) -> Result<Features> {
         // SAFETY: an open image and an out pointer.
-        self.number("read the features of", |image, out| unsafe { rbd_sys::rbd_get_features(image, out) }).await.map(Features)
+        self.number("read the features of", |image, out| unsafe { rbd_sys::rbd_get_features(image, out) })
+            .await
+            .map(Features)
     }
 
     /// Adds or takes away features.
@@ -346,7 +348,8 @@ impl Image {
     /// As librbd reports them.
     pub async fn created_at(&self) -> Result<SystemTime> {
         // SAFETY: an open image and an out pointer.
-        self.time("read the creation time of", |image, out| unsafe { rbd_sys::rbd_get_create_timestamp(image, out) }).await
+        self.time("read the creation time of", |image, out| unsafe { rbd_sys::rbd_get_create_timestamp(image, out) })
+            .await
     }
 
     /// When the image was last written to, within the cluster's granularity (`rbd_mtime_update_interval`).
@@ -357,8 +360,10 @@ impl Image {
     /// As librbd reports them.
     pub async fn modified_at(&self) -> Result<SystemTime> {
         // SAFETY: an open image and an out pointer.
-        self.time("read the modification time of", |image, out| unsafe { rbd_sys::rbd_get_modify_timestamp(image, out) })
-            .await
+        self.time("read the modification time of", |image, out| unsafe {
+            rbd_sys::rbd_get_modify_timestamp(image, out)
+        })
+        .await
     }
 
     /// The clients that have the image open for writing; this handle's own among them unless it is read-only.
@@ -381,10 +386,8 @@ impl Image {
                 // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
                 return Ok(unsafe {
                     list.set_len(count);
-                    let watchers = list
-                        .iter()
-                        .map(|w| Watcher { address: owned(w.addr), id: w.id, cookie: w.cookie })
-                        .collect();
+                    let watchers =
+                        list.iter().map(|w| Watcher { address: owned(w.addr), id: w.id, cookie: w.cookie }).collect();
                     rbd_sys::rbd_watchers_list_cleanup(list.as_mut_ptr(), count);
                     watchers
                 });
@@ -395,13 +398,13 @@ impl Image {
 
     /// Changes the size; shrinking discards what is beyond.
     ///
-    /// Implements: `rbd_resize2`.
+    /// Implements: `rbd_resize`.
     ///
     /// # Errors
     /// `ReadOnly`, `NoSpace`.
     pub async fn resize(&self, size: u64) -> Result<()> {
-        // SAFETY: an open image; no progress callback.
-        self.call("resize", move |image| unsafe { rbd_sys::rbd_resize2(image, size, true, None, ptr::null_mut()) }).await
+        // SAFETY: an open image.
+        self.call("resize", move |image| unsafe { rbd_sys::rbd_resize(image, size) }).await
     }
 
     /// Writes `data` at `offset`. Submitted now; the future waits.
@@ -480,7 +483,12 @@ impl Image {
     }
 
     /// Submits an asynchronous operation whose buffer it owns until the callback.
-    fn submit<B, F>(&self, operation: &'static str, buffer: B, start: F) -> impl Future<Output = Result<()>> + Send + use<B, F>
+    fn submit<B, F>(
+        &self,
+        operation: &'static str,
+        buffer: B,
+        start: F,
+    ) -> impl Future<Output = Result<()>> + Send + use<B, F>
     where
         B: Send + 'static,
         F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
@@ -626,7 +634,11 @@ impl CreateOptions {
             let c_pool: CString = c_string("set data pool", pool)?;
             // SAFETY: live options and a C string, which librbd copies.
             let code = unsafe {
-                rbd_sys::rbd_image_options_set_string(built.0, rbd_sys::RBD_IMAGE_OPTION_DATA_POOL.cast_signed(), c_pool.as_ptr())
+                rbd_sys::rbd_image_options_set_string(
+                    built.0,
+                    rbd_sys::RBD_IMAGE_OPTION_DATA_POOL.cast_signed(),
+                    c_pool.as_ptr(),
+                )
             };
             check("set data pool", pool, code)?;
         }

@@ -1,10 +1,6 @@
 //! Locks: the exclusive lock that a writer of an image holds, and named locks on any RADOS object.
 
-use std::{
-    ffi::c_char,
-    ptr,
-    time::Duration,
-};
+use std::{ffi::c_char, ptr, time::Duration};
 
 use crate::{
     cluster::{c_strings, owned},

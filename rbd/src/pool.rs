@@ -135,7 +135,8 @@ impl Pool {
                 // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
                 return Ok(unsafe {
                     specs.set_len(count);
-                    let images = specs.iter().map(|spec| ImageSpec { name: owned(spec.name), id: owned(spec.id) }).collect();
+                    let images =
+                        specs.iter().map(|spec| ImageSpec { name: owned(spec.name), id: owned(spec.id) }).collect();
                     rbd_sys::rbd_image_spec_list_cleanup(specs.as_mut_ptr(), count);
                     images
                 });
@@ -170,7 +171,8 @@ impl Pool {
     pub async fn create_namespace(&self, namespace: &str) -> Result<()> {
         let name = c_string("create namespace", namespace)?;
         // SAFETY: a live handle and a C string.
-        self.call("create namespace", namespace, move |io| unsafe { rbd_sys::rbd_namespace_create(io, name.as_ptr()) }).await
+        self.call("create namespace", namespace, move |io| unsafe { rbd_sys::rbd_namespace_create(io, name.as_ptr()) })
+            .await
     }
 
     /// Removes an empty namespace.
@@ -182,7 +184,8 @@ impl Pool {
     pub async fn remove_namespace(&self, namespace: &str) -> Result<()> {
         let name = c_string("remove namespace", namespace)?;
         // SAFETY: a live handle and a C string.
-        self.call("remove namespace", namespace, move |io| unsafe { rbd_sys::rbd_namespace_remove(io, name.as_ptr()) }).await
+        self.call("remove namespace", namespace, move |io| unsafe { rbd_sys::rbd_namespace_remove(io, name.as_ptr()) })
+            .await
     }
 
     /// Renames an image; its id stays.
@@ -194,7 +197,8 @@ impl Pool {
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
         let [c_from, c_to] = crate::cluster::c_strings("rename image", [from, to])?;
         // SAFETY: a live handle and two C strings.
-        self.call("rename image", from, move |io| unsafe { rbd_sys::rbd_rename(io, c_from.as_ptr(), c_to.as_ptr()) }).await
+        self.call("rename image", from, move |io| unsafe { rbd_sys::rbd_rename(io, c_from.as_ptr(), c_to.as_ptr()) })
+            .await
     }
 
     /// Runs a blocking call that answers 0 or an error.

@@ -156,7 +156,8 @@ impl Slots {
         unsafe { rbd_sys::rados_read_op_assert_exists(s.op) };
         if let Some((after, prefix, max)) = &wanted.omap {
             let after = CString::new(after.as_slice()).map_err(|_| Error::malformed(WHAT, "a key with a NUL byte"))?;
-            let prefix = CString::new(prefix.as_slice()).map_err(|_| Error::malformed(WHAT, "a key with a NUL byte"))?;
+            let prefix =
+                CString::new(prefix.as_slice()).map_err(|_| Error::malformed(WHAT, "a key with a NUL byte"))?;
             // SAFETY: as above.
             unsafe {
                 rbd_sys::rados_read_op_omap_get_vals2(

@@ -70,17 +70,14 @@ impl Image {
 
     /// Takes a snapshot. It freezes what has been flushed; flush first.
     ///
-    /// Implements: `rbd_snap_create2`.
+    /// Implements: `rbd_snap_create`.
     ///
     /// # Errors
     /// `AlreadyExists`, `ReadOnly`, `NoSpace`.
     pub async fn create_snapshot(&self, name: &str) -> Result<()> {
         let name = c_string("create snapshot", name)?;
-        self.call("create a snapshot of", move |image| {
-            // SAFETY: an open image and a C string; no progress callback.
-            unsafe { rbd_sys::rbd_snap_create2(image, name.as_ptr(), 0, None, std::ptr::null_mut()) }
-        })
-        .await
+        // SAFETY: an open image and a C string.
+        self.call("create a snapshot of", move |image| unsafe { rbd_sys::rbd_snap_create(image, name.as_ptr()) }).await
     }
 
     /// Removes an unprotected snapshot by name.
@@ -115,7 +112,8 @@ impl Image {
     pub async fn protect_snapshot(&self, name: &str) -> Result<()> {
         let name = c_string("protect snapshot", name)?;
         // SAFETY: an open image and a C string.
-        self.call("protect a snapshot of", move |image| unsafe { rbd_sys::rbd_snap_protect(image, name.as_ptr()) }).await
+        self.call("protect a snapshot of", move |image| unsafe { rbd_sys::rbd_snap_protect(image, name.as_ptr()) })
+            .await
     }
 
     /// Takes the protection away.
@@ -127,7 +125,8 @@ impl Image {
     pub async fn unprotect_snapshot(&self, name: &str) -> Result<()> {
         let name = c_string("unprotect snapshot", name)?;
         // SAFETY: an open image and a C string.
-        self.call("unprotect a snapshot of", move |image| unsafe { rbd_sys::rbd_snap_unprotect(image, name.as_ptr()) }).await
+        self.call("unprotect a snapshot of", move |image| unsafe { rbd_sys::rbd_snap_unprotect(image, name.as_ptr()) })
+            .await
     }
 
     /// Puts the image back to what it was at a snapshot. Dropping the future stops it half-way.

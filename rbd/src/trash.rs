@@ -96,20 +96,41 @@ impl Pool {
                 // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
                 return Ok(unsafe {
                     list.set_len(count);
-                    let entries = list
-                        .iter()
-                        .map(|entry| TrashEntry {
-                            id: owned(entry.id),
-                            name: owned(entry.name),
-                            source: entry.source.into(),
-                            deleted_at: system_time(entry.deletion_time, 0),
-                            deferred_until: system_time(entry.deferment_end_time, 0),
-                        })
-                        .collect();
+                    let entries = list.iter().map(|info| entry(info)).collect();
                     rbd_sys::rbd_trash_list_cleanup(list.as_mut_ptr(), count);
                     entries
                 });
             }
+        })
+        .await
+    }
+
+    /// One image in the trash, if it is there.
+    ///
+    /// Implements: `rbd_trash_get`.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `TimedOut`.
+    pub async fn trash_get(&self, id: &str) -> Result<Option<TrashEntry>> {
+        let c_id = c_string("look in the trash for", id)?;
+        let (pool, object) = (self.clone(), self.path(&format!("(id {id})")));
+        blocking("look in the trash for", object.clone(), move || {
+            // SAFETY: all-zero bytes are a valid value of the C struct.
+            let mut info: rbd_sys::rbd_trash_image_info_t = unsafe { std::mem::zeroed() };
+            // SAFETY: a live handle, a C string and an out pointer.
+            match check("look in the trash for", object, unsafe {
+                rbd_sys::rbd_trash_get(pool.raw(), c_id.as_ptr(), &raw mut info)
+            }) {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => return Ok(None),
+                Err(error) => return Err(error),
+            }
+            // SAFETY: librbd filled the struct, whose strings are freed right after they are copied.
+            Ok(Some(unsafe {
+                let entry = entry(&info);
+                rbd_sys::rbd_trash_get_cleanup(&raw mut info);
+                entry
+            }))
         })
         .await
     }
@@ -161,5 +182,19 @@ impl Pool {
             }
         }
         Ok(purged)
+    }
+}
+
+/// # Safety
+/// librbd filled `info`.
+unsafe fn entry(info: &rbd_sys::rbd_trash_image_info_t) -> TrashEntry {
+    // SAFETY: librbd's strings are NUL-terminated or null.
+    let (id, name) = unsafe { (owned(info.id), owned(info.name)) };
+    TrashEntry {
+        id,
+        name,
+        source: info.source.into(),
+        deleted_at: system_time(info.deletion_time, 0),
+        deferred_until: system_time(info.deferment_end_time, 0),
     }
 }

@@ -1,0 +1,296 @@
+//! What the facts mean. A function of facts, policy and a given `now`: no I/O, no clock, no environment.
+//!
+//! The rule behind every line: an image is called dead only by what is known. What was not looked at, may not be read or is
+//! too young is in flight or blocked, never an orphan.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use store::{Location, SNAPSHOT};
+use uuid::Uuid;
+
+use crate::{
+    facts::{Facts, GlanceImage, GlanceLocation, Place, RbdImage},
+    finding::{Finding, Kind},
+};
+
+/// What the admin decided.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// How old an image without owner must be before it is called dead; 24 h unless told otherwise.
+    pub grace: Duration,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self { grace: Duration::from_secs(24 * 3600) }
+    }
+}
+
+/// Statuses of a row whose data is on its way.
+const ARRIVING: &[&str] = &["queued", "saving", "uploading", "importing"];
+
+/// Glance's names are UUIDs as it prints them, and nothing else is.
+#[must_use]
+pub fn is_glance_name(name: &str) -> bool {
+    name.len() == 36 && Uuid::try_parse(name).is_ok()
+}
+
+/// All findings, worst first, then by image.
+#[must_use]
+pub fn classify(facts: &Facts, policy: &Policy, now: Timestamp) -> Vec<Finding> {
+    let owners = Owners::of(facts);
+    let mut findings: Vec<Finding> =
+        facts.images.iter().filter_map(|image| of_image(image, facts, &owners, policy, now)).collect();
+    findings.extend(facts.glance.locations.iter().filter_map(|location| of_location(location, facts, &owners)));
+    findings.extend(facts.broken.iter().map(|(name, id)| Finding {
+        image: Some(name.clone()),
+        image_id: Some(id.clone()),
+        ..Finding::new(Kind::BrokenImage, &facts.pool).with("missing", format!("rbd_header.{id}"))
+    }));
+    findings.extend(duplicates(facts, &owners));
+    findings.sort_by(|a, b| (a.kind, &a.image, &a.glance_id).cmp(&(b.kind, &b.image, &b.glance_id)));
+    findings
+}
+
+/// The images to look at more closely before they are judged: those that no active location owns.
+pub(crate) fn suspects(facts: &Facts) -> Vec<usize> {
+    let owners = Owners::of(facts);
+    let suspect = |image: &RbdImage| is_glance_name(&image.name) && !owners.is_owned(&image.name);
+    facts.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
+}
+
+/// The names that an active location gives and the pool does not have.
+pub(crate) fn absent(facts: &Facts) -> Vec<String> {
+    let owners = Owners::of(facts);
+    let mut names: Vec<String> = owners
+        .active
+        .keys()
+        .filter(|name| !owners.present.contains_key(*name) && !facts.trash.contains_key(**name))
+        .map(|name| (*name).to_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Who names what, in this pool of this cluster.
+struct Owners<'a> {
+    /// Images of the pool by name.
+    present: HashMap<&'a str, &'a RbdImage>,
+    /// Active locations of live rows, by image name.
+    active: HashMap<&'a str, Vec<&'a GlanceLocation>>,
+    /// Image names that any location gives, in whatever state.
+    named: HashSet<&'a str>,
+}
+
+impl<'a> Owners<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        let mut active: HashMap<&str, Vec<&GlanceLocation>> = HashMap::new();
+        let mut named = HashSet::new();
+        for location in &facts.glance.locations {
+            if let Some(name) = here(location, facts) {
+                named.insert(name);
+                if is_active(location, facts) {
+                    active.entry(name).or_default().push(location);
+                }
+            }
+        }
+        let present = facts.images.iter().map(|image| (image.name.as_str(), image)).collect();
+        Self { present, active, named }
+    }
+
+    fn is_owned(&self, name: &str) -> bool {
+        self.active.contains_key(name)
+    }
+}
+
+/// The name of the image that a location gives, if it is in this pool of this cluster.
+fn here<'a>(location: &'a GlanceLocation, facts: &Facts) -> Option<&'a str> {
+    match &location.place {
+        // A one-part location means the configured pool, which may be this one.
+        Place::Rbd(Location::Legacy { image }) => Some(image),
+        Place::Rbd(Location::Full { fsid, pool, image, .. }) => {
+            (*fsid == facts.fsid && *pool == facts.pool).then_some(image)
+        }
+        Place::Elsewhere | Place::Unreadable => None,
+    }
+}
+
+fn is_active(location: &GlanceLocation, facts: &Facts) -> bool {
+    let row = facts.glance.images.get(&location.image_id);
+    !location.deleted && location.status == "active" && row.is_some_and(|row| !row.deleted)
+}
+
+/// What is wrong with an image of the pool that no active location owns.
+fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Policy, now: Timestamp) -> Option<Finding> {
+    if owners.is_owned(&image.name) {
+        return None;
+    }
+    let row = facts.glance.images.get(&image.name);
+    let kind = if is_glance_name(&image.name) {
+        unowned(image, row, owners, policy, now)?
+    } else if owners.named.contains(image.name.as_str()) {
+        return None;
+    } else {
+        Kind::ForeignImage
+    };
+    let mut finding = Finding {
+        image: Some(image.name.clone()),
+        image_id: Some(image.id.clone()),
+        glance_id: row.map(|row| row.id.clone()),
+        ..Finding::new(kind, &facts.pool)
+    };
+    if kind != Kind::ForeignImage {
+        let snapshots: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
+        finding = finding
+            .with("created", image.created)
+            .with("modified", image.modified)
+            .with("size", image.size)
+            .with("snapshots", snapshots)
+            .with("upload", &image.mark)
+            .with("watchers", image.closer.as_ref().map(|closer| &closer.watchers))
+            .with("row_status", row.map(|row| &row.status))
+            .with("row_deleted", row.map(|row| row.deleted))
+            .with("row_updated", row.and_then(|row| row.updated));
+    }
+    if kind.is_reclaimable() {
+        finding.used_bytes = image.closer.as_ref().map(|closer| closer.used);
+        match image.closer.as_ref().map(|closer| &closer.children) {
+            Some(Some(children)) if children.is_empty() => {}
+            Some(Some(children)) => {
+                finding.blocked_by.push("children");
+                let names: Vec<String> =
+                    children.iter().map(|child| format!("{}/{}", child.pool, child.name)).collect();
+                finding = finding.with("children", names);
+            }
+            Some(None) | None => finding.blocked_by.push("unknown"),
+        }
+    }
+    Some(finding)
+}
+
+/// The kind of a Glance-named image without an active location; `None` where another location still names it.
+fn unowned(
+    image: &RbdImage,
+    row: Option<&GlanceImage>,
+    owners: &Owners<'_>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Kind> {
+    let watched = image.closer.as_ref().is_none_or(|closer| !closer.watchers.is_empty());
+    let copying = row.is_some_and(|row| !row.deleted && row.importing);
+    if watched || copying || is_young(image, row, policy, now) {
+        return Some(Kind::InFlight);
+    }
+    if owners.named.contains(image.name.as_str()) {
+        return None;
+    }
+    let whole = image.snapshots.iter().any(|snapshot| snapshot.name == SNAPSHOT);
+    match row {
+        Some(row) if row.deleted => Some(Kind::OrphanDeleted),
+        _ if image.has_parent && !whole => Some(Kind::LeakedClone),
+        Some(row) if row.is(ARRIVING) && whole => Some(Kind::Unregistered),
+        Some(row) if row.is(ARRIVING) => Some(Kind::PartialUpload),
+        None if image.mark.is_some() && !whole => Some(Kind::PartialUpload),
+        None => Some(Kind::Orphan),
+        // A live row with its data elsewhere: it may come back to this image.
+        Some(_) => Some(Kind::InFlight),
+    }
+}
+
+/// Whether anything of it happened within the grace, or cannot be told to have happened before.
+fn is_young(image: &RbdImage, row: Option<&GlanceImage>, policy: &Policy, now: Timestamp) -> bool {
+    let Ok(age) = jiff::SignedDuration::try_from(policy.grace) else { return true };
+    let Ok(limit) = now.checked_sub(age) else { return true };
+    let last =
+        [image.created, row.and_then(|row| row.updated), row.and_then(|row| row.created)].into_iter().flatten().max();
+    !policy.grace.is_zero() && last.is_none_or(|last| last > limit)
+}
+
+/// What is wrong with an active location.
+fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) -> Option<Finding> {
+    let live = facts.glance.images.get(&location.image_id).is_some_and(|row| !row.deleted) && !location.deleted;
+    let found = |kind| Finding {
+        glance_id: Some(location.image_id.clone()),
+        ..Finding::new(kind, &facts.pool)
+            .with("row_status", facts.glance.images.get(&location.image_id).map(|row| &row.status))
+    };
+    if location.place == Place::Unreadable {
+        return live.then(|| found(Kind::UndecryptableLocation));
+    }
+    let name = here(location, facts)?;
+    if !is_active(location, facts) {
+        return None;
+    }
+    let Place::Rbd(place) = &location.place else { return None };
+    let found = |kind| Finding { image: Some(name.to_owned()), location: Some(place.to_string()), ..found(kind) };
+    let Some(image) = owners.present.get(name) else {
+        if let Some(trashed) = facts.trash.get(name) {
+            let finding = found(Kind::TrashedImage).with("deferred_until", trashed.deferred_until);
+            return Some(Finding { image_id: Some(trashed.id.clone()), ..finding });
+        }
+        return match place {
+            // Of another pool, perhaps: what a one-part location means is not known here.
+            Location::Legacy { .. } => None,
+            Location::Full { .. } => Some(found(Kind::MissingImage)),
+        };
+    };
+    let snapshot = place.snapshot()?;
+    if image.snapshots.iter().any(|there| there.name == snapshot) {
+        return None;
+    }
+    let there: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
+    let finding = found(Kind::MissingSnapshot).with("missing", snapshot).with("snapshots", there);
+    Some(Finding { image_id: Some(image.id.clone()), ..finding })
+}
+
+/// Groups of active images of the same data in this pool: one finding a group.
+fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
+    let mut groups: BTreeMap<(&str, &str, u64), Vec<(&GlanceImage, &RbdImage)>> = BTreeMap::new();
+    let mut counted = HashSet::new();
+    for (name, locations) in &owners.active {
+        let Some(image) = owners.present.get(name) else { continue };
+        for location in locations {
+            let Some(row) = facts.glance.images.get(&location.image_id) else { continue };
+            let Some((algorithm, value, size)) = data_of(row) else { continue };
+            if counted.insert(&row.id) {
+                groups.entry((algorithm, value, size)).or_default().push((row, image));
+            }
+        }
+    }
+    let groups = groups.into_iter().filter(|(_, copies)| copies.len() > 1);
+    groups
+        .map(|((algorithm, value, size), mut copies)| {
+            copies.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
+            let (first, image) = copies[0];
+            let ids: Vec<&str> = copies.iter().map(|(row, _)| row.id.as_str()).collect();
+            Finding {
+                image: Some(image.name.clone()),
+                image_id: Some(image.id.clone()),
+                glance_id: Some(first.id.clone()),
+                used_bytes: Some(size * (copies.len() as u64 - 1)),
+                ..Finding::new(Kind::Duplicate, &facts.pool)
+                    .with("copies", ids)
+                    .with("algorithm", algorithm)
+                    .with("hash", value)
+                    .with("size", size)
+            }
+        })
+        .collect()
+}
+
+/// Algorithm, digest and size of an active image's data.
+fn data_of(row: &GlanceImage) -> Option<(&str, &str, u64)> {
+    if !row.is(&["active"]) {
+        return None;
+    }
+    let (algorithm, value) = match (&row.multihash, &row.checksum) {
+        (Some((algorithm, value)), _) => (algorithm.as_str(), value.as_str()),
+        (None, Some(checksum)) => ("md5", checksum.as_str()),
+        (None, None) => return None,
+    };
+    Some((algorithm, value, row.size?))
+}

@@ -1,0 +1,325 @@
+//! `glance-rbd image`: the store, by hand.
+
+use std::{io::IsTerminal, ops::ControlFlow, path::Path, process::ExitCode};
+
+use anyhow::{Context, bail};
+use bytes::BytesMut;
+use futures_util::TryStreamExt;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use store::{AddOptions, CloneOptions, Config, Location, Removed, Store};
+use tokio::{
+    fs::File,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+};
+
+use super::interruptible;
+use crate::{
+    cli::{Format, ImageArgs, ImageCommand, Target},
+    exit, report,
+};
+
+/// How much is read from a file at once.
+const READ: usize = 4 << 20;
+
+/// The multihash that Glance uses unless told otherwise.
+const HASH: &str = "sha512";
+
+pub(super) async fn run(command: ImageCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        ImageCommand::Put { file, id, size, args } => {
+            with_store(&args, async |store| put(store, &file, &id.to_string(), size, args.format).await).await
+        }
+        ImageCommand::Get { what, output, offset, length, args } => {
+            if output == Path::new("-") && std::io::stdout().is_terminal() {
+                bail!("will not write an image to the terminal; name a file with -o, or redirect");
+            }
+            with_store(&args, async |store| get(store, &what, &output, offset, length).await).await
+        }
+        ImageCommand::Stat { what, args } => {
+            with_store(&args, async |store| stat(store, &what, args.format).await).await
+        }
+        ImageCommand::List { args } => with_store(&args, async |store| list(store, args.format).await).await,
+        ImageCommand::Rm { what, args } => with_store(&args, async |store| rm(store, &what, args.format).await).await,
+        ImageCommand::Clone { what, target, size, args } => {
+            with_store(&args, async |store| clone(store, &what, &target, size, args.format).await).await
+        }
+        ImageCommand::Flatten { target, args } => with_store(&args, async |store| flatten(store, &target).await).await,
+        ImageCommand::Children { what, args } => {
+            with_store(&args, async |store| children(store, &what, args.format).await).await
+        }
+    }
+}
+
+/// Opens the store, runs a command, and waits until nothing of it is left behind, also when it was interrupted.
+async fn with_store(
+    args: &ImageArgs,
+    command: impl AsyncFnOnce(&Store) -> anyhow::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let config = Config {
+        pool: args.cluster.pool.clone(),
+        user: args.cluster.user.clone(),
+        ceph_conf: args.cluster.ceph_conf.clone(),
+        timeout: Some(args.cluster.timeout),
+        ..Config::default()
+    };
+    let store = interruptible(async { Ok(Store::open(config).await?) }).await?;
+    let result = interruptible(command(&store)).await;
+    store.settled().await;
+    drop(store);
+    rbd::settled().await;
+    result.map(|()| exit::DONE.into())
+}
+
+/// A location as it is, or that of an image id in the pool.
+fn location(store: &Store, what: &str) -> anyhow::Result<Location> {
+    if what.contains("://") { Ok(what.parse().map_err(store::Error::from)?) } else { Ok(store.location_of(what)) }
+}
+
+async fn put(store: &Store, file: &Path, id: &str, size: Option<u64>, format: Format) -> anyhow::Result<()> {
+    let (source, known): (Box<dyn AsyncRead + Unpin>, Option<u64>) = if file == Path::new("-") {
+        (Box::new(tokio::io::stdin()), None)
+    } else {
+        let context = || format!("cannot read {}", file.display());
+        let mut open = File::open(file).await.with_context(context)?;
+        open.set_max_buf_size(READ);
+        let metadata = open.metadata().await.with_context(context)?;
+        if metadata.is_dir() {
+            bail!("{} is a directory", file.display());
+        }
+        // Devices and pipes have no length that could be trusted.
+        (Box::new(open), metadata.is_file().then_some(metadata.len()))
+    };
+    let size = size.or(known);
+    let options = AddOptions { size, hash_algorithm: HASH.into() };
+    let mut writer = store.add(id, options).await?;
+    let bar = bytes_bar(size);
+    let mut source = source;
+    loop {
+        let mut buffer = BytesMut::with_capacity(READ);
+        match source.read_buf(&mut buffer).await {
+            Ok(0) => break,
+            Ok(_) => {}
+            Err(error) => {
+                writer.abort().await;
+                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+            }
+        }
+        bar.inc(buffer.len() as u64);
+        if let Err(error) = writer.write(buffer.freeze()).await {
+            bar.finish_and_clear();
+            writer.abort().await;
+            return Err(error.into());
+        }
+    }
+    bar.set_message("taking the snapshot");
+    let added = writer.finish().await;
+    bar.finish_and_clear();
+    let added = added?;
+    match format {
+        Format::Json => print(&report::json(&json!({
+            "location": added.location.to_string(),
+            "bytes": added.bytes,
+            "checksum": added.checksum,
+            "os_hash_algo": HASH,
+            "os_hash_value": added.multihash,
+        }))?),
+        Format::Table => print(&report::table::fields(&[
+            ("location", added.location.to_string()),
+            ("bytes", added.bytes.to_string()),
+            ("checksum", added.checksum),
+            ("os_hash_algo", HASH.into()),
+            ("os_hash_value", added.multihash),
+        ])),
+    }
+    Ok(())
+}
+
+async fn get(store: &Store, what: &str, output: &Path, offset: u64, length: Option<u64>) -> anyhow::Result<()> {
+    let location = location(store, what)?;
+    let end = length.map_or(u64::MAX, |length| offset.saturating_add(length));
+    let mut reader = store.get(&location, offset..end).await?;
+    let bar = bytes_bar(Some(reader.remaining()));
+    let context = || format!("cannot write {}", output.display());
+    // A file appears under its name when it is whole, and not before.
+    let mut partial = None;
+    let mut sink: Box<dyn AsyncWrite + Unpin> = if output == Path::new("-") {
+        Box::new(tokio::io::stdout())
+    } else {
+        let directory = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let file = tempfile::NamedTempFile::new_in(directory).with_context(context)?;
+        let mut sink = File::from_std(file.reopen().with_context(context)?);
+        sink.set_max_buf_size(READ);
+        partial = Some(file);
+        Box::new(sink)
+    };
+    while let Some(chunk) = reader.try_next().await? {
+        sink.write_all(&chunk).await.with_context(context)?;
+        bar.inc(chunk.len() as u64);
+    }
+    sink.flush().await.with_context(context)?;
+    drop(sink);
+    bar.finish_and_clear();
+    if let Some(file) = partial {
+        make_readable(file.as_file()).with_context(context)?;
+        file.persist(output).map_err(|error| error.error).with_context(context)?;
+    }
+    reader.close().await?;
+    Ok(())
+}
+
+/// Temporary files are the owner's alone; a downloaded image is as readable as any new file.
+fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    file.set_permissions(std::fs::Permissions::from_mode(0o644))
+}
+
+async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
+    let location = location(store, what)?;
+    let stat = store.stat(&location).await?;
+    match format {
+        Format::Json => print(&report::json(&json!({
+            "location": location.to_string(),
+            "image_id": stat.image_id,
+            "bytes": stat.bytes,
+            "used_bytes": stat.used,
+            "object_size": stat.object_size,
+            "features": stat.features.to_string(),
+            "snapshots": stat.snapshots.iter().map(|snapshot| json!({
+                "name": snapshot.name, "protected": snapshot.protected, "bytes": snapshot.size,
+            })).collect::<Vec<_>>(),
+        }))?),
+        Format::Table => {
+            let snapshots = stat
+                .snapshots
+                .iter()
+                .map(|snapshot| format!("{}{}", snapshot.name, if snapshot.protected { " (protected)" } else { "" }));
+            print(&report::table::fields(&[
+                ("location", location.to_string()),
+                ("image id", stat.image_id),
+                ("size", report::table::size(stat.bytes)),
+                ("used", report::table::size(stat.used)),
+                ("object size", report::table::size(stat.object_size)),
+                ("features", stat.features.to_string()),
+                ("snapshots", snapshots.collect::<Vec<_>>().join(", ")),
+            ]));
+        }
+    }
+    Ok(())
+}
+
+async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
+    let (images, problems) = reconcile::images(store.pool(), &|_, _, _| {}).await?;
+    match format {
+        Format::Json => {
+            let images: Vec<_> = images
+                .iter()
+                .map(|image| {
+                    json!({
+                        "name": image.name,
+                        "image_id": image.id,
+                        "bytes": image.size,
+                        "created": image.created,
+                        "snapshots": image.snapshots.iter().map(|snapshot| &snapshot.name).collect::<Vec<_>>(),
+                    })
+                })
+                .collect();
+            print(&report::json(&images)?);
+        }
+        Format::Table => print(&report::table::images(&images)),
+    }
+    if problems.is_empty() {
+        return Ok(());
+    }
+    for problem in &problems {
+        eprintln!("incomplete: {}: {}", problem.what, problem.why);
+    }
+    bail!("{} images could not be read; the list is incomplete", problems.len());
+}
+
+async fn rm(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
+    let location = location(store, what)?;
+    let removed = store.delete(&location).await?;
+    let in_trash = removed == Removed::InTrash;
+    match format {
+        Format::Json => print(&report::json(&json!({ "location": location.to_string(), "in_trash": in_trash }))?),
+        Format::Table if in_trash => eprintln!("{location} is in the trash until the last of its clones is gone"),
+        Format::Table => {}
+    }
+    Ok(())
+}
+
+async fn clone(store: &Store, what: &str, target: &Target, size: Option<u64>, format: Format) -> anyhow::Result<()> {
+    let location = location(store, what)?;
+    let pool = pool(store, target).await?;
+    store.clone_image(&location, &pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
+    if format == Format::Json {
+        print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?);
+    }
+    Ok(())
+}
+
+async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
+    let pool = pool(store, target).await?;
+    let bar = ProgressBar::new(0).with_style(
+        ProgressStyle::with_template("flatten [{bar:40}] {human_pos}/{human_len} objects {eta}")
+            .expect("a valid template")
+            .progress_chars("=> "),
+    );
+    let shown = bar.clone();
+    let progress = move |done, total| {
+        shown.set_length(total);
+        shown.set_position(done);
+        ControlFlow::Continue(())
+    };
+    let flattened = store.flatten(&pool, &target.name, Box::new(progress)).await;
+    bar.finish_and_clear();
+    Ok(flattened?)
+}
+
+async fn children(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
+    let location = location(store, what)?;
+    let children = store.children(&location).await?;
+    match format {
+        Format::Json => {
+            let children: Vec<_> = children
+                .iter()
+                .map(|child| {
+                    json!({
+                        "pool": child.pool,
+                        "namespace": child.namespace,
+                        "image": child.name,
+                        "image_id": child.id,
+                        "in_trash": child.in_trash,
+                    })
+                })
+                .collect();
+            print(&report::json(&children)?);
+        }
+        Format::Table => print(&report::table::children(&children)),
+    }
+    Ok(())
+}
+
+async fn pool(store: &Store, target: &Target) -> anyhow::Result<rbd::Pool> {
+    let pool = store.pool().cluster().pool(&target.pool).await?;
+    if target.namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(&target.namespace).await?) }
+}
+
+/// A bar of bytes; a spinner where there is no telling how many there will be.
+fn bytes_bar(size: Option<u64>) -> ProgressBar {
+    let (bar, template) = match size {
+        Some(size) => (
+            ProgressBar::new(size),
+            "[{bar:40}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} {msg}",
+        ),
+        None => (ProgressBar::no_length(), "{spinner} {binary_bytes} {binary_bytes_per_sec} {msg}"),
+    };
+    bar.with_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("=> "))
+}
+
+fn print(text: &str) {
+    use std::io::Write;
+    // A reader that has gone wants no more.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}

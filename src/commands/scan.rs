@@ -1,0 +1,131 @@
+//! `glance-rbd scan`.
+
+use std::{
+    collections::HashMap,
+    io::{IsTerminal, Write},
+    path::Path,
+    process::ExitCode,
+    sync::Mutex,
+};
+
+use anyhow::{Context, anyhow};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jiff::Timestamp;
+use reconcile::{Database, Kind, Policy, Stage};
+
+use super::interruptible;
+use crate::{
+    cli::{ClusterArgs, Format, ScanArgs},
+    exit, report,
+};
+
+pub(super) async fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
+    // Wrong arguments are refused before anything is connected to.
+    let only = kinds(&args.only)?;
+    let database: Database = args.database.parse()?;
+    let result = interruptible(async {
+        let cluster = connect(&args.cluster).await?;
+        let pool = cluster.pool(&args.cluster.pool).await?;
+        let bars = Bars::default();
+        let policy = Policy { grace: args.grace };
+        let scan = reconcile::scan(&pool, &database, &policy, Timestamp::now(), &|stage, done, total| {
+            bars.show(stage, done, total);
+        })
+        .await;
+        bars.clear();
+        Ok(scan?)
+    });
+    let mut scan = result.await?;
+    if !only.is_empty() {
+        scan.retain(&only);
+    }
+    let text = match args.format {
+        Format::Table => report::table::scan(&scan),
+        Format::Json => report::json(&scan)?,
+    };
+    write(args.output.as_deref(), text.as_bytes())?;
+    rbd::settled().await;
+    for problem in &scan.problems {
+        eprintln!("incomplete: {}: {}", problem.what, problem.why);
+    }
+    Ok(match (scan.complete, scan.has_warnings()) {
+        (false, _) => exit::ERROR,
+        (true, true) => exit::FINDINGS,
+        (true, false) => exit::DONE,
+    }
+    .into())
+}
+
+async fn connect(args: &ClusterArgs) -> rbd::Result<rbd::Cluster> {
+    rbd::Cluster::connect(rbd::ConnectOptions {
+        conf: args.ceph_conf.clone(),
+        user: args.user.clone(),
+        timeout: Some(args.timeout),
+        settings: Vec::new(),
+    })
+    .await
+}
+
+fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
+    let find = |name: &String| {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
+            let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            anyhow!("--only: no kind {name:?}; there are {}", known.join(", "))
+        })
+    };
+    names.iter().map(find).collect()
+}
+
+/// Writes the result to a file, which then has it whole or stays as it was, or to standard output.
+fn write(path: Option<&Path>, text: &[u8]) -> anyhow::Result<()> {
+    let Some(path) = path else {
+        return match std::io::stdout().write_all(text) {
+            // `glance-rbd scan | head` is no error.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            result => result.context("cannot write to standard output"),
+        };
+    };
+    let context = || format!("cannot write {}", path.display());
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = tempfile::NamedTempFile::new_in(directory).with_context(context)?;
+    file.write_all(text).with_context(context)?;
+    file.as_file().sync_all().with_context(context)?;
+    file.persist(path).map_err(|error| error.error).with_context(context)?;
+    Ok(())
+}
+
+/// A progress bar for each stage; none where standard error is no terminal.
+#[derive(Default)]
+struct Bars {
+    all: MultiProgress,
+    stages: Mutex<HashMap<Stage, ProgressBar>>,
+}
+
+impl Bars {
+    fn show(&self, stage: Stage, done: u64, total: Option<u64>) {
+        if !std::io::stderr().is_terminal() {
+            return;
+        }
+        let (name, unit) = match stage {
+            Stage::Pool => ("pool", "images"),
+            Stage::Database => ("database", "rows"),
+            Stage::Suspects => ("suspects", "images"),
+        };
+        let Ok(mut stages) = self.stages.lock() else { return };
+        let bar = stages.entry(stage).or_insert_with(|| {
+            let style = match total {
+                Some(_) => "{prefix:9} [{bar:40}] {human_pos}/{human_len} {msg}",
+                None => "{prefix:9} {human_pos} {msg}",
+            };
+            let style = ProgressStyle::with_template(style).expect("a valid template").progress_chars("=> ");
+            let bar = ProgressBar::new(total.unwrap_or(0)).with_style(style).with_prefix(name).with_message(unit);
+            self.all.add(bar)
+        });
+        bar.set_position(done);
+    }
+
+    fn clear(&self) {
+        // A bar that cannot be erased is no reason to fail.
+        let _ = self.all.clear();
+    }
+}

@@ -1,0 +1,151 @@
+//! The Ceph RBD store of a Glance-compatible server.
+//!
+//! ```no_run
+//! use futures_util::TryStreamExt;
+//! use store::{AddOptions, Config, Store};
+//!
+//! # async fn example() -> store::Result<()> {
+//! let store = Store::open(Config { user: Some("glance".into()), ..Config::default() }).await?;
+//!
+//! let mut writer = store.add("0b0c…", AddOptions::default()).await?;
+//! writer.write("some data".into()).await?;
+//! let added = writer.finish().await?;
+//!
+//! let mut reader = store.get(&added.location, 5..).await?;
+//! while let Some(chunk) = reader.try_next().await? {
+//!     assert_eq!(chunk, "data");
+//! }
+//! store.delete(&added.location).await?;
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Store`] is one connection, kept and shared: clone it freely, use it from many tasks at once. Images it stores are
+//! those of Glance's `rbd` driver: named by the image id, data in the protected snapshot `snap`, locations
+//! `rbd://fsid/pool/image/snap`.
+
+mod add;
+mod clone;
+mod config;
+mod error;
+mod get;
+mod hash;
+mod location;
+mod mark;
+mod removal;
+
+use std::sync::Arc;
+
+pub use self::{
+    add::{AddOptions, Added, SNAPSHOT, Writer},
+    clone::{CloneOptions, NotCloneable},
+    config::Config,
+    error::{Error, Result},
+    get::{Reader, Stat},
+    location::{BadLocation, Location},
+    mark::{UPLOAD_MARK, UploadMark},
+    removal::Removed,
+};
+use rbd::{Cluster, ConnectOptions, Pool};
+use tokio_util::task::TaskTracker;
+
+/// A store: a pool of a cluster, and the connection to it.
+#[derive(Clone)]
+pub struct Store(Arc<Opened>);
+
+struct Opened {
+    config: Config,
+    pool: Pool,
+    /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
+    background: TaskTracker,
+}
+
+impl Store {
+    /// Connects to the cluster and opens the pool.
+    ///
+    /// # Errors
+    /// `BadConfiguration`; `NotFound` for a missing `ceph.conf`, keyring or pool; `PermissionDenied` for a wrong key;
+    /// `Timeout`.
+    pub async fn open(config: Config) -> Result<Self> {
+        config.order()?;
+        let cluster = Cluster::connect(ConnectOptions {
+            conf: config.ceph_conf.clone(),
+            user: config.user.clone(),
+            timeout: config.timeout,
+            settings: settings(),
+        })
+        .await?;
+        let pool = cluster.pool(&config.pool).await?;
+        Ok(Self(Arc::new(Opened { config, pool, background: TaskTracker::new() })))
+    }
+
+    /// The options it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The pool that images are stored in.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.0.pool
+    }
+
+    /// The cluster's id.
+    #[must_use]
+    pub fn fsid(&self) -> &str {
+        self.pool().cluster().fsid()
+    }
+
+    /// Removes an image. One that is in use (open for writing, with v1 clones, with snapshots of its own) is refused and
+    /// stays as it was; one with v2 clones goes to the trash.
+    ///
+    /// # Errors
+    /// `NotFound`, `InUse`, `ForeignCluster`, `PermissionDenied`, `Timeout`.
+    pub async fn delete(&self, location: &Location) -> Result<Removed> {
+        let pool = self.pool_of(location).await?;
+        removal::remove(&pool, location.image(), None).await
+    }
+
+    /// Waits until everything that was dropped has been cleaned up: uploads removed, images closed. Call it before the
+    /// process ends, or what an abandoned upload left stays until a scan finds it.
+    pub async fn settled(&self) {
+        self.0.background.close();
+        self.0.background.wait().await;
+        self.0.background.reopen();
+        rbd::settled().await;
+    }
+
+    /// The location that an image of the configured pool has.
+    #[must_use]
+    pub fn location_of(&self, id: &str) -> Location {
+        Location::Full {
+            fsid: self.fsid().to_owned(),
+            pool: self.pool().name().to_owned(),
+            image: id.to_owned(),
+            snapshot: SNAPSHOT.to_owned(),
+        }
+    }
+
+    /// The pool that a location names; the configured one if it names none.
+    async fn pool_of(&self, location: &Location) -> Result<Pool> {
+        if location.fsid().is_some_and(|fsid| fsid != self.fsid()) {
+            return Err(Error::ForeignCluster { location: location.clone(), fsid: self.fsid().to_owned() });
+        }
+        match location.pool() {
+            Some(name) if name != self.pool().name() => Ok(self.pool().cluster().pool(name).await?),
+            _ => Ok(self.pool().clone()),
+        }
+    }
+}
+
+/// How librbd is set up for a store: whole chunks, written once and read once.
+fn settings() -> Vec<(String, String)> {
+    [
+        // A cache copies every write and delays its error to the flush.
+        ("rbd_cache", "false"),
+        // The buffer stays with the operation until it is done, so librbd need not copy it.
+        ("rbd_disable_zero_copy_writes", "false"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec()
+}

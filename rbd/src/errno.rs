@@ -131,7 +131,6 @@ impl fmt::Display for Errno {
 }
 
 /// Linux's numbers, which Ceph sends over the wire as they are.
-#[expect(clippy::upper_case_acronyms, reason = "errno names")]
 mod libc_errno {
     pub(crate) const EPERM: i32 = 1;
     pub(crate) const ENOENT: i32 = 2;

@@ -19,7 +19,7 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn example(pool: rbd::Pool) -> rbd::Result<()> {
-/// let header = pool.read_object("rbd_header.1f2e", rbd::ReadOp::new().omap("", "", 512).stat()).await?;
+/// let header = pool.read_object("rbd_header.1f2e", &rbd::ReadOp::new().omap("", "", 512).stat()).await?;
 /// println!("{} keys", header.omap.len());
 /// # Ok(()) }
 /// ```
@@ -151,7 +151,7 @@ impl Slots {
             _strings: Vec::new(),
         });
         let s = &mut *slots;
-        // SAFETY (all blocks below): the operation is live, strings are NUL-terminated, and every out pointer is a field of
+        // SAFETY: here and in all blocks below, the operation is live, strings are NUL-terminated, and every out pointer is a field of
         // the box or an element of a vector that is not resized while the operation lasts.
         unsafe { rbd_sys::rados_read_op_assert_exists(s.op) };
         if let Some((after, prefix, max)) = &wanted.omap {
@@ -269,9 +269,13 @@ impl Pool {
     ///
     /// # Errors
     /// `NotFound` without the object; what the first part failed with.
-    pub fn read_object(&self, object: &str, wanted: ReadOp) -> impl Future<Output = Result<ObjectRead>> + Send + use<> {
+    pub fn read_object(
+        &self,
+        object: &str,
+        wanted: &ReadOp,
+    ) -> impl Future<Output = Result<ObjectRead>> + Send + use<> {
         let path = self.path(object);
-        let prepared = c_string("read object", object).and_then(|object| Ok((object, Slots::build(&wanted)?)));
+        let prepared = c_string("read object", object).and_then(|object| Ok((object, Slots::build(wanted)?)));
         let submitted = prepared.map(|(object, slots)| {
             let pool = self.clone();
             let (io, op) = (pool.raw(), slots.op);
@@ -300,7 +304,7 @@ impl Pool {
         loop {
             let after = all.last().map_or(Ok(""), |(key, _)| std::str::from_utf8(key));
             let after = after.map_err(|_| Error::malformed("read the keys of object", self.path(object)))?.to_owned();
-            let mut read = self.read_object(object, ReadOp::new().omap(&after, prefix, ROUND)).await?;
+            let mut read = self.read_object(object, &ReadOp::new().omap(&after, prefix, ROUND)).await?;
             let (more, empty) = (read.more, read.omap.is_empty());
             all.append(&mut read.omap);
             if !more {

@@ -249,7 +249,7 @@ fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) ->
 
 /// Groups of active images of the same data in this pool: one finding a group.
 fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
-    let mut groups: BTreeMap<(&str, &str, u64), Vec<(&GlanceImage, &RbdImage)>> = BTreeMap::new();
+    let mut groups: BTreeMap<Data<'_>, Vec<(&GlanceImage, &RbdImage)>> = BTreeMap::new();
     let mut counted = HashSet::new();
     for (name, locations) in &owners.active {
         let Some(image) = owners.present.get(name) else { continue };
@@ -282,8 +282,11 @@ fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
         .collect()
 }
 
-/// Algorithm, digest and size of an active image's data.
-fn data_of(row: &GlanceImage) -> Option<(&str, &str, u64)> {
+/// Algorithm, digest and size of an image's data.
+type Data<'a> = (&'a str, &'a str, u64);
+
+/// The data of an active image.
+fn data_of(row: &GlanceImage) -> Option<Data<'_>> {
     if !row.is(&["active"]) {
         return None;
     }

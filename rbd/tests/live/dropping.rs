@@ -54,7 +54,7 @@ fn ten_thousand_futures_dropped_in_flight() {
                     futures.push(Box::pin(async move { drop(read.await.unwrap()) }));
                 }
                 _ => {
-                    let read = pool.read_object("rbd_directory", ReadOp::new().omap("", "", 10).stat());
+                    let read = pool.read_object("rbd_directory", &ReadOp::new().omap("", "", 10).stat());
                     futures.push(Box::pin(async move { drop(read.await.unwrap()) }));
                 }
             }

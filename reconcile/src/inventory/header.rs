@@ -55,13 +55,8 @@ fn has_parent(value: &[u8]) -> Result<bool> {
     }
     let id = body.string()?;
     let snapshot = body.u64()?;
-    let overlap = if version == 1 {
-        body.u64()?
-    } else if body.u8()? != 0 {
-        body.u64()?
-    } else {
-        0
-    };
+    // Since version 2 it is there only behind a flag.
+    let overlap = if version == 1 || body.u8()? != 0 { body.u64()? } else { 0 };
     const NO_SNAPSHOT: u64 = u64::MAX - 1;
     Ok(pool >= 0 && !id.is_empty() && snapshot != NO_SNAPSHOT && overlap > 0)
 }

@@ -73,7 +73,7 @@ pub(super) async fn images(
 /// Reads the facts of one image.
 pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
     let object = format!("rbd_header.{id}");
-    let omap = match pool.read_object(&object, ReadOp::new().omap("", "", HEADER_KEYS)).await {
+    let omap = match pool.read_object(&object, &ReadOp::new().omap("", "", HEADER_KEYS)).await {
         Ok(read) if !read.more => Ok(read.omap),
         Ok(_) => pool.omap(&object, "").await,
         Err(error) => Err(error),
@@ -107,7 +107,7 @@ async fn gone_or_broken(pool: &Pool, name: &str, id: &str) -> Read {
 /// The id that the directory gives a name now.
 pub(super) async fn id_of(pool: &Pool, name: &str) -> rbd::Result<Option<String>> {
     let key = format!("name_{name}");
-    let pairs = match pool.read_object("rbd_directory", ReadOp::new().omap("", &key, 64)).await {
+    let pairs = match pool.read_object("rbd_directory", &ReadOp::new().omap("", &key, 64)).await {
         Ok(read) if read.more => pool.omap("rbd_directory", &key).await?,
         Ok(read) => read.omap,
         Err(error) if error.is_not_found() => return Ok(None),

@@ -43,7 +43,7 @@ fn of_ceph(error: &rbd::Error) -> Option<String> {
             "no monitor or no key: check mon_host and keyring in ceph.conf, and --user".into()
         }
         ErrorKind::PermissionDenied if connecting => {
-            "the cluster refused the key: check --user and its keyring: ceph auth get client.NAME".into()
+            "the key was refused, or there is no keyring for the user: check --user, and `keyring` in ceph.conf".into()
         }
         ErrorKind::TimedOut if connecting => {
             "no monitor answered: check mon_host in ceph.conf, and the network; --timeout waits longer".into()

@@ -6,27 +6,32 @@ mod exit;
 mod hint;
 mod report;
 
-use std::process::ExitCode;
+use std::{io::Write, time::Duration};
 
 use clap::Parser;
 
-fn main() -> ExitCode {
+/// How long to wait for handles to close when all is done. A cluster that does not answer must not keep the process.
+const CLOSE: Duration = Duration::from_secs(10);
+
+fn main() {
     let cli = cli::Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
-        .with_env_filter(tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn".into()))
+        .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
         .without_time()
         .with_target(false)
         .init();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return exit::error(&error.into()),
+    let code = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(async {
+            let code = commands::run(cli.command).await.unwrap_or_else(|error| exit::error(&error));
+            // What stays open then is given up with the process.
+            let _ = tokio::time::timeout(CLOSE, rbd::settled()).await;
+            code
+        }),
+        Err(error) => exit::error(&error.into()),
     };
-    let code = match runtime.block_on(commands::run(cli.command)) {
-        Ok(code) => code,
-        Err(error) => exit::error(&error),
-    };
-    // A call into a cluster that does not answer must not keep the process.
-    runtime.shutdown_background();
-    code
+    // What cannot be printed cannot be told either.
+    let _ = std::io::stdout().flush();
+    rbd::exit(code)
 }

@@ -44,7 +44,7 @@ pub use self::{
     pool::{ImageSpec, Pool},
     progress::{Progress, silent},
     read_op::{ObjectRead, OmapEntry, ReadOp},
-    reap::{closing, settled},
+    reap::{closing, exit, settled},
     snapshot::{Snapshot, SnapshotNamespace},
     trash::{TrashEntry, TrashSource},
     usage::Extent,

@@ -63,17 +63,11 @@ pub(crate) fn suspects(facts: &Facts) -> Vec<usize> {
     facts.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
 }
 
-/// The names that an active location gives and the pool does not have.
-pub(crate) fn absent(facts: &Facts) -> Vec<String> {
+/// The locations to look at once more before they are called broken.
+pub(crate) fn in_doubt(facts: &Facts) -> Vec<Finding> {
     let owners = Owners::of(facts);
-    let mut names: Vec<String> = owners
-        .active
-        .keys()
-        .filter(|name| !owners.present.contains_key(*name) && !facts.trash.contains_key(**name))
-        .map(|name| (*name).to_owned())
-        .collect();
-    names.sort();
-    names
+    let doubts = facts.glance.locations.iter().filter_map(|location| of_location(location, facts, &owners));
+    doubts.filter(|finding| finding.image.is_some()).collect()
 }
 
 /// Who names what, in this pool of this cluster.

@@ -1,6 +1,6 @@
 //! `glance-rbd image`: the store, by hand.
 
-use std::{io::IsTerminal, ops::ControlFlow, path::Path, process::ExitCode};
+use std::{io::IsTerminal, ops::ControlFlow, path::Path};
 
 use anyhow::{Context, bail};
 use bytes::BytesMut;
@@ -25,7 +25,7 @@ const READ: usize = 4 << 20;
 /// The multihash that Glance uses unless told otherwise.
 const HASH: &str = "sha512";
 
-pub(super) async fn run(command: ImageCommand) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
     match command {
         ImageCommand::Put { file, id, size, args } => {
             with_store(&args, async |store| put(store, &file, &id.to_string(), size, args.format).await).await
@@ -52,10 +52,7 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<ExitCode> {
 }
 
 /// Opens the store, runs a command, and waits until nothing of it is left behind, also when it was interrupted.
-async fn with_store(
-    args: &ImageArgs,
-    command: impl AsyncFnOnce(&Store) -> anyhow::Result<()>,
-) -> anyhow::Result<ExitCode> {
+async fn with_store(args: &ImageArgs, command: impl AsyncFnOnce(&Store) -> anyhow::Result<()>) -> anyhow::Result<u8> {
     let config = Config {
         pool: args.cluster.pool.clone(),
         user: args.cluster.user.clone(),
@@ -66,9 +63,7 @@ async fn with_store(
     let store = interruptible(async { Ok(Store::open(config).await?) }).await?;
     let result = interruptible(command(&store)).await;
     store.settled().await;
-    drop(store);
-    rbd::settled().await;
-    result.map(|()| exit::DONE.into())
+    result.map(|()| exit::DONE)
 }
 
 /// A location as it is, or that of an image id in the pool.

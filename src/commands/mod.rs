@@ -3,7 +3,7 @@
 mod image;
 mod scan;
 
-use std::{future::Future, process::ExitCode};
+use std::future::Future;
 
 use clap::CommandFactory;
 
@@ -13,13 +13,13 @@ use crate::{
 };
 
 /// Runs a command.
-pub(crate) async fn run(command: Command) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Scan(args) => scan::run(args).await,
         Command::Image(command) => image::run(command).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "glance-rbd", &mut std::io::stdout());
-            Ok(exit::DONE.into())
+            Ok(exit::DONE)
         }
     }
 }
@@ -31,7 +31,7 @@ async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyh
         _ = tokio::signal::ctrl_c() => {
             tokio::spawn(async {
                 if tokio::signal::ctrl_c().await.is_ok() {
-                    std::process::exit(exit::INTERRUPTED.into());
+                    rbd::exit(exit::INTERRUPTED);
                 }
             });
             Err(Interrupted.into())

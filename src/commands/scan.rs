@@ -4,11 +4,10 @@ use std::{
     collections::HashMap,
     io::{IsTerminal, Write},
     path::Path,
-    process::ExitCode,
     sync::Mutex,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use reconcile::{Database, Kind, Policy, Stage};
@@ -16,10 +15,11 @@ use reconcile::{Database, Kind, Policy, Stage};
 use super::interruptible;
 use crate::{
     cli::{ClusterArgs, Format, ScanArgs},
-    exit, report,
+    exit::{self, Usage},
+    report,
 };
 
-pub(super) async fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     // Wrong arguments are refused before anything is connected to.
     let only = kinds(&args.only)?;
     let database: Database = args.database.parse()?;
@@ -44,7 +44,6 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
         Format::Json => report::json(&scan)?,
     };
     write(args.output.as_deref(), text.as_bytes())?;
-    rbd::settled().await;
     for problem in &scan.problems {
         eprintln!("incomplete: {}: {}", problem.what, problem.why);
     }
@@ -52,8 +51,7 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<ExitCode> {
         (false, _) => exit::ERROR,
         (true, true) => exit::FINDINGS,
         (true, false) => exit::DONE,
-    }
-    .into())
+    })
 }
 
 async fn connect(args: &ClusterArgs) -> rbd::Result<rbd::Cluster> {
@@ -70,7 +68,7 @@ fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
     let find = |name: &String| {
         Kind::ALL.into_iter().find(|kind| kind.name() == name).ok_or_else(|| {
             let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
-            anyhow!("--only: no kind {name:?}; there are {}", known.join(", "))
+            Usage(format!("--only: no kind {name:?}; there are {}", known.join(", "))).into()
         })
     };
     names.iter().map(find).collect()

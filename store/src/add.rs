@@ -8,14 +8,11 @@ use std::{future::Future, pin::Pin, sync::Arc};
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rbd::{CreateOptions, Image, OpenOptions};
-use tokio::{
-    runtime::Handle,
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
-};
-use tokio_util::task::TaskTracker;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
     Store,
+    background::Background,
     error::{Error, Result},
     hash::Hashers,
     location::Location,
@@ -89,10 +86,6 @@ struct Upload {
     background: Background,
 }
 
-/// Where clean-ups run, and what waits for them.
-#[derive(Clone)]
-struct Background(TaskTracker, Handle);
-
 /// A buffer, and its place in the window.
 struct Chunk {
     buffer: Vec<u8>,
@@ -128,9 +121,8 @@ impl Store {
             ..CreateOptions::default()
         };
         let image_size = options.size.unwrap_or(0);
-        // In a task of its own: if the caller goes away, it still ends, and what it returns is dropped and so removed.
-        let background = Background(self.0.background.clone(), Handle::current());
-        let created = self.0.background.spawn(async move {
+        let background = self.background();
+        let create = async move {
             pool.create(&name, image_size, create).await?;
             let image = pool.open_image(&name, OpenOptions::default()).await;
             let id = match &image {
@@ -147,9 +139,9 @@ impl Store {
             };
             let upload = Upload { image: Some(image), pool, name, id, background };
             UploadMark::set(upload.image(), options.size).await?;
-            Ok::<_, Error>(upload)
-        });
-        let upload = created.await.map_err(|error| Error::Invalid(format!("the upload's task ended: {error}")))??;
+            Ok(upload)
+        };
+        let upload = self.background().finish(create, Upload::discard).await?;
         Ok(Writer {
             upload,
             chunk: None,
@@ -208,15 +200,11 @@ impl Writer {
     /// # Errors
     /// `SizeMismatch` for less than was announced; what a write, or the snapshot, failed with. Nothing is left behind.
     pub async fn finish(self) -> Result<Added> {
-        let (done, wait) = oneshot::channel();
-        // In a task of its own: if the caller goes away now, nobody learns the location, and the image goes too.
-        self.upload.background.0.clone().spawn(async move {
-            let (pool, name, id) = (self.upload.pool.clone(), self.upload.name.clone(), self.upload.id.clone());
-            if let Err(Ok(_)) = done.send(self.complete().await) {
-                removal::discard(&pool, &name, &id).await;
-            }
-        });
-        wait.await.map_err(|_| Error::Invalid("the upload's task ended".into()))?
+        let background = self.upload.background.clone();
+        let (pool, name, id) = (self.upload.pool.clone(), self.upload.name.clone(), self.upload.id.clone());
+        // If the caller goes away now, nobody learns the location, and the image goes too.
+        let undo = move |_| async move { removal::discard(&pool, &name, &id).await };
+        background.finish(self.complete(), undo).await
     }
 
     /// Gives the upload up and waits until nothing of it is left.
@@ -339,7 +327,7 @@ impl Drop for Upload {
             let (pool, name, id) = (self.pool.clone(), std::mem::take(&mut self.name), std::mem::take(&mut self.id));
             let background = self.background.clone();
             let rest = Self { image: Some(image), pool, name, id, background };
-            self.background.0.spawn_on(rest.discard(), &self.background.1);
+            self.background.spawn(rest.discard());
         }
     }
 }

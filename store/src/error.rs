@@ -5,22 +5,22 @@ use crate::location::{BadLocation, Location};
 /// The result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// A failed store operation.
+/// A failed store operation. Its text tells all; there is no further source.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The image, its snapshot or its pool is not there.
     #[error("NotFound: {0}")]
-    NotFound(#[source] rbd::Error),
+    NotFound(rbd::Error),
     /// An image of that id is in the pool already (Glance's `Duplicate`).
     #[error("AlreadyExists: {0}")]
-    AlreadyExists(#[source] rbd::Error),
+    AlreadyExists(rbd::Error),
     /// Somebody has the image open for writing, or it has clones or snapshots that keep it. It was left as it was.
     #[error("InUse: {0}")]
     InUse(String),
     /// The cluster is full, or the pool over its quota. Nothing was left behind.
     #[error("StorageFull: {0}")]
-    StorageFull(#[source] rbd::Error),
+    StorageFull(rbd::Error),
     /// The data was longer or shorter than announced (Glance's `Invalid`). Nothing was left behind.
     #[error("SizeMismatch: {expected} bytes were announced, but {} came", came(*.actual, *.expected))]
     SizeMismatch {
@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// Not a location of an RBD image.
     #[error("BadLocation: {0}")]
-    BadLocation(#[from] BadLocation),
+    BadLocation(BadLocation),
     /// The image is in another cluster, and nothing here is it.
     #[error("ForeignCluster: {location} names cluster {}, but this one is {fsid}", .location.fsid().unwrap_or("none"))]
     ForeignCluster {
@@ -48,20 +48,26 @@ pub enum Error {
     Invalid(String),
     /// The user may not do that.
     #[error("PermissionDenied: {0}")]
-    PermissionDenied(#[source] rbd::Error),
+    PermissionDenied(rbd::Error),
     /// The cluster did not answer in time.
     #[error("Timeout: {0}")]
-    Timeout(#[source] rbd::Error),
+    Timeout(rbd::Error),
     /// The operation was stopped on request.
     #[error("Canceled: {0}")]
-    Canceled(#[source] rbd::Error),
+    Canceled(rbd::Error),
     /// Anything else that Ceph reports.
     #[error("Backend: {0}")]
-    Backend(#[source] rbd::Error),
+    Backend(rbd::Error),
 }
 
 fn came(actual: u64, expected: u64) -> String {
     if actual > expected { format!("more than that ({actual} so far)") } else { actual.to_string() }
+}
+
+impl From<BadLocation> for Error {
+    fn from(error: BadLocation) -> Self {
+        Self::BadLocation(error)
+    }
 }
 
 impl From<rbd::Error> for Error {

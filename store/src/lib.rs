@@ -24,6 +24,7 @@
 //! `rbd://fsid/pool/image/snap`.
 
 mod add;
+mod background;
 mod clone;
 mod config;
 mod error;
@@ -35,6 +36,7 @@ mod removal;
 
 use std::sync::Arc;
 
+use self::background::Background;
 pub use self::{
     add::{AddOptions, Added, SNAPSHOT, Writer},
     clone::{CloneOptions, NotCloneable},
@@ -46,7 +48,6 @@ pub use self::{
     removal::Removed,
 };
 use rbd::{Cluster, ConnectOptions, Pool};
-use tokio_util::task::TaskTracker;
 
 /// A store: a pool of a cluster, and the connection to it.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ struct Opened {
     config: Config,
     pool: Pool,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
-    background: TaskTracker,
+    background: Background,
 }
 
 impl Store {
@@ -75,7 +76,7 @@ impl Store {
         })
         .await?;
         let pool = cluster.pool(&config.pool).await?;
-        Ok(Self(Arc::new(Opened { config, pool, background: TaskTracker::new() })))
+        Ok(Self(Arc::new(Opened { config, pool, background: Background::new() })))
     }
 
     /// The options it was opened with.
@@ -109,9 +110,7 @@ impl Store {
     /// Waits until everything that was dropped has been cleaned up: uploads removed, images closed. Call it before the
     /// process ends, or what an abandoned upload left stays until a scan finds it.
     pub async fn settled(&self) {
-        self.0.background.close();
-        self.0.background.wait().await;
-        self.0.background.reopen();
+        self.0.background.settled().await;
         rbd::settled().await;
     }
 
@@ -124,6 +123,10 @@ impl Store {
             image: id.to_owned(),
             snapshot: SNAPSHOT.to_owned(),
         }
+    }
+
+    fn background(&self) -> Background {
+        self.0.background.clone()
     }
 
     /// The pool that a location names; the configured one if it names none.

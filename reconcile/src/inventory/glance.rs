@@ -12,7 +12,7 @@ use sqlx::{
 use super::{Progress, Stage};
 use crate::facts::{GlanceFacts, GlanceImage, GlanceLocation, Place};
 
-/// Why a database could not be read.
+/// Why a database could not be read. Its text tells all; there is no further source.
 #[derive(Debug, thiserror::Error)]
 pub enum DatabaseError {
     /// The URL is not one that is understood. It is not repeated here, for it may hold a password.
@@ -20,13 +20,13 @@ pub enum DatabaseError {
     Url(&'static str),
     /// There is no such file, or it may not be read.
     #[error("cannot open the database {0}: {1}")]
-    Open(String, #[source] sqlx::Error),
+    Open(String, sqlx::Error),
     /// It is a database, but not Glance's.
     #[error("{0} is not a Glance database: it has no {1}")]
     NotGlance(String, String),
     /// A query failed.
     #[error("cannot read the database {0}: {1}")]
-    Read(String, #[source] sqlx::Error),
+    Read(String, sqlx::Error),
     /// A row is not as Glance writes it.
     #[error("cannot read the database {0}: {1}")]
     Malformed(String, String),
@@ -54,6 +54,30 @@ impl std::str::FromStr for Database {
     }
 }
 
+/// The three queries, of all rows or of those that a condition picks.
+macro_rules! images {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id, status, deleted, size, created_at, updated_at, checksum, os_hash_algo, os_hash_value FROM images",
+            $condition
+        )
+    };
+}
+macro_rules! locations {
+    ($condition:literal) => {
+        concat!("SELECT image_id, value, status, deleted FROM image_locations", $condition)
+    };
+}
+macro_rules! importing {
+    ($condition:literal) => {
+        concat!(
+            "SELECT image_id FROM image_properties WHERE deleted = 0 AND name = 'os_glance_importing_to_stores' \
+             AND value IS NOT NULL AND value <> ''",
+            $condition
+        )
+    };
+}
+
 /// The columns a scan reads, by table.
 const COLUMNS: [(&str, &[&str]); 3] = [
     (
@@ -78,19 +102,30 @@ impl Database {
         read
     }
 
-    /// Whether a row of that id has an active location now.
-    pub(super) async fn is_active(&self, image_id: &str) -> Result<bool, DatabaseError> {
+    /// Reads the rows of these images again, as they are now.
+    pub(super) async fn reread(&self, ids: &HashSet<String>) -> Result<GlanceFacts, DatabaseError> {
         let mut connection = self.connect().await?;
-        let row = sqlx::query(
-            "SELECT count(*) FROM images i JOIN image_locations l ON l.image_id = i.id \
-             WHERE i.id = ? AND i.deleted = 0 AND l.deleted = 0 AND l.status = 'active'",
-        )
-        .bind(image_id)
-        .fetch_one(&mut connection)
-        .await
-        .map_err(|error| self.read_error(error))?;
+        let read = async {
+            let mut facts = GlanceFacts::default();
+            self.begin(&mut connection).await?;
+            for id in ids {
+                let row = sqlx::query(images!(" WHERE id = ?")).bind(id).fetch_optional(&mut connection).await;
+                let Some(row) = row.map_err(|error| self.read_error(error))? else { continue };
+                let importing = sqlx::query(importing!(" AND image_id = ?")).bind(id);
+                let importing =
+                    importing.fetch_optional(&mut connection).await.map_err(|error| self.read_error(error))?;
+                facts.images.insert(id.clone(), self.image(&row, importing.is_some())?);
+                let rows = sqlx::query(locations!(" WHERE image_id = ?")).bind(id);
+                for row in rows.fetch_all(&mut connection).await.map_err(|error| self.read_error(error))? {
+                    facts.locations.push(self.location(&row)?);
+                }
+            }
+            self.end(&mut connection).await?;
+            Ok(facts)
+        };
+        let read = read.await;
         let _ = sqlx::Connection::close(connection).await;
-        Ok(row.get::<i64, _>(0) > 0)
+        read
     }
 
     async fn connect(&self) -> Result<SqliteConnection, DatabaseError> {
@@ -113,72 +148,80 @@ impl Database {
         names: &HashSet<&str>,
         progress: &Progress<'_>,
     ) -> Result<GlanceFacts, DatabaseError> {
-        // A deferred transaction: one snapshot for all that is read, no lock that a writer would notice for long.
-        sqlx::query("BEGIN").execute(&mut *connection).await.map_err(|error| self.read_error(error))?;
+        self.begin(connection).await?;
         self.check_schema(connection).await?;
         let mut facts = GlanceFacts::default();
         let mut rows = 0;
 
         let mut importing = HashSet::new();
-        let mut found = sqlx::query(
-            "SELECT image_id FROM image_properties \
-             WHERE deleted = 0 AND name = 'os_glance_importing_to_stores' AND value IS NOT NULL AND value <> ''",
-        )
-        .fetch(&mut *connection);
+        let mut found = sqlx::query(importing!("")).fetch(&mut *connection);
         while let Some(row) = found.try_next().await.map_err(|error| self.read_error(error))? {
             importing.insert(self.text(&row, "image_id")?);
         }
         drop(found);
 
-        let mut found = sqlx::query(
-            "SELECT id, status, deleted, size, created_at, updated_at, checksum, os_hash_algo, os_hash_value FROM images",
-        )
-        .fetch(&mut *connection);
+        let mut found = sqlx::query(images!("")).fetch(&mut *connection);
         while let Some(row) = found.try_next().await.map_err(|error| self.read_error(error))? {
             rows += 1;
             progress(Stage::Database, rows, None);
             let id = self.text(&row, "id")?;
-            let deleted = self.flag(&row, "deleted")?;
-            if deleted && !names.contains(id.as_str()) {
-                continue;
+            if !self.flag(&row, "deleted")? || names.contains(id.as_str()) {
+                let image = self.image(&row, importing.contains(&id))?;
+                facts.images.insert(id, image);
             }
-            let multihash = match (self.optional(&row, "os_hash_algo")?, self.optional(&row, "os_hash_value")?) {
-                (Some(algorithm), Some(value)) => Some((algorithm, value)),
-                _ => None,
-            };
-            let size: Option<i64> = row.try_get("size").map_err(|error| self.read_error(error))?;
-            let image = GlanceImage {
-                status: self.text(&row, "status")?,
-                deleted,
-                size: size.and_then(|size| u64::try_from(size).ok()),
-                created: self.time(&row, "created_at")?,
-                updated: self.time(&row, "updated_at")?,
-                checksum: self.optional(&row, "checksum")?,
-                multihash,
-                importing: importing.contains(&id),
-                id: id.clone(),
-            };
-            facts.images.insert(id, image);
         }
         drop(found);
 
-        let mut found =
-            sqlx::query("SELECT image_id, value, status, deleted FROM image_locations").fetch(&mut *connection);
+        let mut found = sqlx::query(locations!("")).fetch(&mut *connection);
         while let Some(row) = found.try_next().await.map_err(|error| self.read_error(error))? {
             rows += 1;
             progress(Stage::Database, rows, None);
-            let deleted = self.flag(&row, "deleted")?;
-            let place = place(&self.text(&row, "value")?);
-            let of_a_known_image = matches!(&place, Place::Rbd(location) if names.contains(location.image()));
-            if deleted && !of_a_known_image {
-                continue;
+            let location = self.location(&row)?;
+            let of_a_known_image = matches!(&location.place, Place::Rbd(place) if names.contains(place.image()));
+            if !location.deleted || of_a_known_image {
+                facts.locations.push(location);
             }
-            let (image_id, status) = (self.text(&row, "image_id")?, self.text(&row, "status")?);
-            facts.locations.push(GlanceLocation { image_id, place, status, deleted });
         }
         drop(found);
-        sqlx::query("ROLLBACK").execute(&mut *connection).await.map_err(|error| self.read_error(error))?;
+        self.end(connection).await?;
         Ok(facts)
+    }
+
+    /// Begins a deferred transaction: one snapshot for all that is read, and no lock that would keep a writer out.
+    async fn begin(&self, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {
+        sqlx::query("BEGIN").execute(connection).await.map(drop).map_err(|error| self.read_error(error))
+    }
+
+    async fn end(&self, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {
+        sqlx::query("ROLLBACK").execute(connection).await.map(drop).map_err(|error| self.read_error(error))
+    }
+
+    fn image(&self, row: &SqliteRow, importing: bool) -> Result<GlanceImage, DatabaseError> {
+        let multihash = match (self.optional(row, "os_hash_algo")?, self.optional(row, "os_hash_value")?) {
+            (Some(algorithm), Some(value)) => Some((algorithm, value)),
+            _ => None,
+        };
+        let size: Option<i64> = row.try_get("size").map_err(|error| self.read_error(error))?;
+        Ok(GlanceImage {
+            id: self.text(row, "id")?,
+            status: self.text(row, "status")?,
+            deleted: self.flag(row, "deleted")?,
+            size: size.and_then(|size| u64::try_from(size).ok()),
+            created: self.time(row, "created_at")?,
+            updated: self.time(row, "updated_at")?,
+            checksum: self.optional(row, "checksum")?,
+            multihash,
+            importing,
+        })
+    }
+
+    fn location(&self, row: &SqliteRow) -> Result<GlanceLocation, DatabaseError> {
+        Ok(GlanceLocation {
+            image_id: self.text(row, "image_id")?,
+            place: place(&self.text(row, "value")?),
+            status: self.text(row, "status")?,
+            deleted: self.flag(row, "deleted")?,
+        })
     }
 
     async fn check_schema(&self, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {

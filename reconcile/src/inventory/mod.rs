@@ -8,7 +8,7 @@ mod glance;
 mod header;
 mod pool;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use rbd::Pool;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use serde::Serialize;
 pub use self::glance::{Database, DatabaseError};
 use self::pool::Read;
 use crate::{
-    classify::{absent, suspects},
+    classify::{in_doubt, suspects},
     facts::{Facts, GlanceFacts, RbdImage},
 };
 
@@ -115,7 +115,11 @@ fn keep(facts: &mut Facts, problems: &mut Vec<Problem>, name: String, id: String
     }
 }
 
-/// Reads what looks wrong a second time, so that only what is wrong twice is reported.
+/// How long to wait before a location is called broken: as long as a removal takes between the data and the row.
+const SETTLE: Duration = Duration::from_secs(3);
+
+/// Reads what looks wrong a second time, so that only what is wrong twice is reported: the images that nobody owns, the
+/// images that locations name in vain, and then the rows of both.
 async fn look_again(
     facts: &mut Facts,
     problems: &mut Vec<Problem>,
@@ -123,62 +127,34 @@ async fn look_again(
     database: &Database,
     progress: &Progress<'_>,
 ) -> Result<(), GatherError> {
-    let suspects = suspects(facts).into_iter().map(|index| (index, facts.images[index].clone())).collect();
-    let mut gone = HashSet::new();
-    for (index, read) in pool::look_closer(pool, suspects, progress).await {
-        match read {
-            Read::Image(image) => facts.images[index] = *image,
-            Read::Gone => drop(gone.insert(index)),
-            Read::Broken => {
-                let image = &facts.images[index];
-                facts.broken.push((image.name.clone(), image.id.clone()));
-                gone.insert(index);
-            }
-            Read::Failed(problem) => {
-                problems.push(problem);
-                gone.insert(index);
-            }
-        }
-    }
-    // An upload that ended after the database was read has its location now.
-    let doubtful: Vec<(usize, String)> = suspects_left(facts, &gone);
-    for (index, name) in doubtful {
-        if database.is_active(&name).await? {
-            gone.insert(index);
-        }
-    }
-    let mut index = 0;
-    facts.images.retain(|_| {
-        index += 1;
-        !gone.contains(&(index - 1))
-    });
+    let suspects: Vec<RbdImage> = suspects(facts).into_iter().map(|index| facts.images[index].clone()).collect();
+    let mut rows: HashSet<String> = suspects.iter().map(|image| image.name.clone()).collect();
+    let mut again = pool::look_closer(pool, suspects, progress).await;
 
-    // An image uploaded after the pool was listed, or one deleted from both sides after the database was read.
-    for name in absent(facts) {
-        match pool::id_of(pool, &name).await? {
-            Some(id) => {
-                let read = pool::image(pool, &name, &id).await;
-                keep(facts, problems, name, id, read);
-            }
-            None => {
-                let mut owners = HashSet::new();
-                for location in &facts.glance.locations {
-                    if matches!(&location.place, crate::facts::Place::Rbd(place) if place.image() == name) {
-                        owners.insert(location.image_id.clone());
-                    }
-                }
-                for owner in owners {
-                    if !database.is_active(&owner).await? {
-                        facts.glance.images.remove(&owner);
-                    }
-                }
-            }
+    let doubts = in_doubt(facts);
+    if !doubts.is_empty() {
+        tokio::time::sleep(SETTLE).await;
+        let names: HashSet<String> = doubts.iter().filter_map(|doubt| doubt.image.clone()).collect();
+        for name in names {
+            let (id, read) = match pool::id_of(pool, &name).await? {
+                Some(id) => (id.clone(), pool::image(pool, &name, &id).await),
+                None => (String::new(), Read::Gone),
+            };
+            again.push((name, id, read));
         }
+        facts.trash = pool::trash(pool).await?;
+        rows.extend(doubts.into_iter().filter_map(|doubt| doubt.glance_id));
     }
+
+    let read_again: HashSet<&str> = again.iter().map(|(name, _, _)| name.as_str()).collect();
+    facts.images.retain(|image| !read_again.contains(image.name.as_str()));
+    for (name, id, read) in again {
+        keep(facts, problems, name, id, read);
+    }
+    let now = database.reread(&rows).await?;
+    facts.glance.images.retain(|id, _| !rows.contains(id));
+    facts.glance.locations.retain(|location| !rows.contains(&location.image_id));
+    facts.glance.images.extend(now.images);
+    facts.glance.locations.extend(now.locations);
     Ok(())
-}
-
-fn suspects_left(facts: &Facts, gone: &HashSet<usize>) -> Vec<(usize, String)> {
-    let left = suspects(facts).into_iter().filter(|index| !gone.contains(index));
-    left.map(|index| (index, facts.images[index].name.clone())).collect()
 }

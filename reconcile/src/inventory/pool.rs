@@ -171,11 +171,14 @@ pub(super) async fn trash(pool: &Pool) -> rbd::Result<HashMap<String, Trashed>> 
 /// Reads suspects again, by id, with what only an opened image tells.
 pub(super) async fn look_closer(
     pool: &Pool,
-    suspects: Vec<(usize, RbdImage)>,
+    suspects: Vec<RbdImage>,
     progress: &Progress<'_>,
-) -> Vec<(usize, Read)> {
+) -> Vec<(String, String, Read)> {
     let total = suspects.len() as u64;
-    let looks = suspects.into_iter().map(|(index, image)| async move { (index, closer(pool, &image).await) });
+    let looks = suspects.into_iter().map(|image| async move {
+        let read = closer(pool, &image).await;
+        (image.name, image.id, read)
+    });
     let mut looks = stream::iter(looks).buffer_unordered(OPENS_IN_FLIGHT);
     let mut all = Vec::new();
     while let Some(look) = looks.next().await {

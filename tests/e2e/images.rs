@@ -1,0 +1,231 @@
+//! The store from the command line, beside Ceph's own tools and Glance's stock driver.
+
+use std::{
+    io::{Read, Write},
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::lab::{MIB, TestPool, noise, program, rbd, repository, run, run_with_input, sh, uuid};
+
+const GIB: usize = 1 << 30;
+
+/// Runs Glance's stock driver by itself.
+fn stock(pool: &TestPool, arguments: &[&str]) -> Command {
+    let venv = std::env::var("GLANCE_LAB_VENV").map_or_else(|_| repository("target/glance-venv"), Into::into);
+    let mut command = Command::new(venv.join("bin/python"));
+    command.arg(repository("tests/glance/stock-store")).args(arguments).env("STOCK_POOL", &pool.0);
+    command
+}
+
+fn same(mut a: impl Read, mut b: impl Read) -> bool {
+    let (mut x, mut y) = (vec![0; MIB], vec![0; MIB]);
+    loop {
+        let read = a.read(&mut x).unwrap();
+        if read == 0 {
+            return b.read(&mut y).unwrap() == 0;
+        }
+        b.read_exact(&mut y[..read]).unwrap();
+        if x[..read] != y[..read] {
+            return false;
+        }
+    }
+}
+
+/// What a command writes to its standard output equals a file.
+fn prints(mut command: Command, file: &std::path::Path) {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(same(child.stdout.take().unwrap(), std::fs::File::open(file).unwrap()), "{command:?} differs");
+    assert!(child.wait().unwrap().success(), "{command:?}");
+}
+
+/// A gibibyte goes in once and comes out the same by every way there is.
+#[test]
+fn a_gibibyte_stored_is_the_same_for_everybody() {
+    let pool = TestPool::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("image.raw");
+    std::fs::write(&file, noise(42, GIB)).unwrap();
+    let path = file.to_str().unwrap();
+
+    let id = uuid();
+    let arguments = ["image", "put", path, "--id", &id, "--pool", &pool.0, "--user", "glance", "--format", "json"];
+    let put = run(&arguments).ok().json();
+    assert_eq!(put["bytes"], GIB);
+    assert_eq!(put["checksum"], sh("md5sum", &[path]).split(' ').next().unwrap());
+    assert_eq!(put["os_hash_value"], sh("sha512sum", &[path]).split(' ').next().unwrap());
+    assert_eq!(put["os_hash_algo"], "sha512");
+
+    let location = put["location"].as_str().unwrap();
+    let mut get = program();
+    get.args(["image", "get", location, "--user", "glance"]);
+    prints(get, &file);
+    prints(stock(&pool, &["get", location, "-"]), &file);
+    let mut export = Command::new("rbd");
+    export.args(["--id", "glance", "export", &format!("{}/{id}@snap", pool.0), "-"]);
+    prints(export, &file);
+
+    let clone = format!("vms/{}", uuid());
+    run(&["image", "clone", location, &clone, "--user", "glance"]).ok();
+    let mut export = Command::new("rbd");
+    export.args(["--id", "glance", "export", &clone, "-"]);
+    prints(export, &file);
+    rbd(&["rm", &clone]);
+    assert!(stock(&pool, &["delete", location]).stdout(Stdio::null()).status().unwrap().success());
+    assert!(pool.images().is_empty(), "the stock driver removes what this store stored");
+}
+
+#[test]
+fn what_the_stock_driver_stored_is_served_and_removed() {
+    let pool = TestPool::new();
+    let (id, data) = (uuid(), noise(7, 9 * MIB + 12345));
+    let mut child = stock(&pool, &["add", &id, "-", &data.len().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(&data).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let put: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let location = put["location"].as_str().unwrap();
+    assert_eq!(run(&["image", "get", location, "--user", "glance"]).ok().stdout, data);
+    let ours = pool.put(&uuid(), &data);
+    assert_eq!((&ours["checksum"], &ours["os_hash_value"]), (&put["checksum"], &put["os_hash_value"]));
+    run(&["image", "rm", location, "--user", "glance"]).ok();
+    assert_eq!(pool.images().len(), 1);
+}
+
+#[test]
+fn ranges_are_ranges() {
+    let pool = TestPool::new();
+    let (id, data) = (uuid(), noise(3, 20 * MIB + 77));
+    pool.put(&id, &data);
+    let get =
+        |options: &[&str]| run(&[&["image", "get", &id, "--pool", &pool.0, "--user", "glance"], options].concat());
+    assert_eq!(get(&["--offset", "8388600", "--length", "20"]).ok().stdout, data[8388600..8388620]);
+    assert_eq!(get(&["--offset", "20M"]).ok().stdout, data[20 * MIB..]);
+    assert_eq!(get(&["--length", "100G"]).ok().stdout, data);
+    assert_eq!(get(&["--offset", "20971597"]).ok().stdout, b"", "at the very end");
+    let ran = get(&["--offset", "1T"]);
+    assert!(ran.code == 1 && ran.stderr.contains("Invalid"), "{ran:?}");
+
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("out").display().to_string();
+    get(&["-o", &path]).ok();
+    assert_eq!(std::fs::read(&path).unwrap(), data);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no partial file");
+}
+
+#[test]
+fn images_are_listed_shown_and_removed() {
+    let pool = TestPool::new();
+    let id = uuid();
+    let location = pool.put(&id, &noise(1, 3 * MIB))["location"].as_str().unwrap().to_owned();
+    let image = |command: &str, options: &[&str]| {
+        run(&[&["image", command, "--pool", &pool.0, "--user", "glance", "--format", "json"], options].concat())
+    };
+    let list = image("list", &[]).ok().json();
+    assert_eq!((&list[0]["name"], &list[0]["bytes"]), (&id.as_str().into(), &(3 * MIB).into()));
+    let stat = image("stat", &[&id]).ok().json();
+    assert_eq!((&stat["location"], &stat["used_bytes"]), (&location.as_str().into(), &(3 * MIB).into()));
+    assert_eq!(stat["snapshots"][0]["protected"], true);
+    assert_eq!(image("children", &[&id]).ok().json(), serde_json::json!([]));
+
+    let clone = uuid();
+    let target = format!("vms/{clone}");
+    image("clone", &[&id, &target, "--size", "64M"]).ok();
+    assert!(rbd(&["info", &target]).contains("size 64 MiB"));
+    assert_eq!(image("children", &[&id]).ok().json()[0]["image"], clone.as_str());
+    let smaller = image("clone", &[&id, &format!("vms/{}", uuid()), "--size", "1M"]);
+    assert!(smaller.code == 1 && smaller.stderr.contains("Invalid"), "{smaller:?}");
+
+    // A refused removal changes nothing (this cluster makes v1 clones).
+    let before = rbd(&["snap", "ls", &format!("{}/{id}", pool.0)]);
+    let refused = image("rm", &[&id]);
+    assert!(refused.code == 1 && refused.stderr.contains("InUse") && refused.stderr.contains("clones"), "{refused:?}");
+    assert_eq!(rbd(&["snap", "ls", &format!("{}/{id}", pool.0)]), before);
+    assert_eq!(rbd(&["trash", "ls", &pool.0]), "");
+
+    image("flatten", &[&target]).ok();
+    let again = image("flatten", &[&target]);
+    assert!(again.code == 1 && again.stderr.contains("no clone"), "{again:?}");
+    image("rm", &[&id]).ok();
+    assert!(pool.images().is_empty() && rbd(&["trash", "ls", &pool.0]).is_empty());
+    rbd(&["rm", &target]);
+}
+
+/// The stock driver takes the snapshot away, and only then learns that the image is in use.
+#[test]
+fn an_image_that_somebody_writes_to_is_not_removed() {
+    let pool = TestPool::new();
+    let id = uuid();
+    pool.put(&id, &noise(1, MIB));
+    let image = format!("{}/{id}", pool.0);
+    let mut writer = Command::new("rbd")
+        .args(["--id", "glance", "bench", "--io-type", "write", "--io-size", "4K", "--io-total", "100G", &image])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !rbd(&["status", &image]).contains("watcher=") {
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+    let refused = run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance"]);
+    writer.kill().unwrap();
+    writer.wait().unwrap();
+    assert!(refused.code == 1 && refused.stderr.contains("InUse"), "{refused:?}");
+    assert!(rbd(&["snap", "ls", &image]).contains("yes"), "protected still");
+    assert_eq!(rbd(&["trash", "ls", &pool.0]), "");
+}
+
+#[test]
+fn any_size_is_stored_whole() {
+    let pool = TestPool::new();
+    for length in [0, 1, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 41 * MIB + 5] {
+        let (id, data) = (uuid(), noise(length as u64, length));
+        for size in [None, Some(length.to_string())] {
+            let mut arguments = vec!["image", "put", "-", "--id", &id, "--pool", &pool.0, "--user", "glance"];
+            if let Some(size) = &size {
+                arguments.extend(["--size", size]);
+            }
+            run_with_input(&arguments, &data).ok();
+            assert_eq!(run(&["image", "get", &id, "--pool", &pool.0, "--user", "glance"]).ok().stdout, data);
+            assert!(
+                rbd(&["info", &format!("{}/{id}", pool.0), "--format", "json"])
+                    .contains(&format!("\"size\":{length},"))
+            );
+            run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance"]).ok();
+        }
+    }
+}
+
+/// Ctrl-C at any moment of an upload, of known size or not, leaves nothing in the pool.
+#[test]
+fn an_interrupted_upload_leaves_nothing() {
+    let pool = TestPool::new();
+    for milliseconds in [20, 60, 120, 300, 900] {
+        let mut writer = program()
+            .args(["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut stdin = writer.stdin.take().unwrap();
+        let feeder = std::thread::spawn(move || {
+            let data = noise(1, MIB);
+            while stdin.write_all(&data).is_ok() {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        });
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        sh("kill", &["-INT", &writer.id().to_string()]);
+        let status = writer.wait().unwrap();
+        // Before the handler is set up, the signal itself ends the process.
+        assert!(status.code().is_none_or(|code| code == 130), "{status}");
+        feeder.join().unwrap();
+        assert!(pool.images().is_empty(), "after {milliseconds} ms");
+        assert_eq!(rbd(&["trash", "ls", &pool.0]), "");
+    }
+}

@@ -16,7 +16,10 @@ fn table(header: &[&str]) -> Table {
     table
 }
 
-fn print(table: &Table) -> String {
+fn print(mut table: Table) -> String {
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
@@ -39,7 +42,7 @@ pub(crate) fn images(images: &[RbdImage]) -> String {
             Cell::new(snapshots.join(", ")),
         ]);
     }
-    print(&table)
+    print(table)
 }
 
 /// Clones, one a line.
@@ -49,7 +52,7 @@ pub(crate) fn children(children: &[LinkedImage]) -> String {
         let in_trash = if child.in_trash { "yes" } else { "no" };
         table.add_row([child.pool.as_str(), &child.namespace, &child.name, in_trash]);
     }
-    print(&table)
+    print(table)
 }
 
 /// A scan: findings worst first, then what they come to.
@@ -72,7 +75,7 @@ pub(crate) fn scan(scan: &Scan) -> String {
                 Cell::new(action),
             ]);
         }
-        text = print(&table) + "\n";
+        text = print(table) + "\n";
     }
     let counts: Vec<String> = scan.summary.findings.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let found = if counts.is_empty() { "nothing found".to_owned() } else { counts.join(", ") };

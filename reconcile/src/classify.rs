@@ -78,6 +78,8 @@ struct Owners<'a> {
     active: HashMap<&'a str, Vec<&'a GlanceLocation>>,
     /// Image names that any location gives, in whatever state.
     named: HashSet<&'a str>,
+    /// Whether a live location cannot be read, so that it may name any image.
+    unreadable: bool,
 }
 
 impl<'a> Owners<'a> {
@@ -93,7 +95,12 @@ impl<'a> Owners<'a> {
             }
         }
         let present = facts.images.iter().map(|image| (image.name.as_str(), image)).collect();
-        Self { present, active, named }
+        let unreadable = facts
+            .glance
+            .locations
+            .iter()
+            .any(|location| location.place == Place::Unreadable && is_live(location, facts));
+        Self { present, active, named, unreadable }
     }
 
     fn is_owned(&self, name: &str) -> bool {
@@ -114,8 +121,12 @@ fn here<'a>(location: &'a GlanceLocation, facts: &Facts) -> Option<&'a str> {
 }
 
 fn is_active(location: &GlanceLocation, facts: &Facts) -> bool {
-    let row = facts.glance.images.get(&location.image_id);
-    !location.deleted && location.status == "active" && row.is_some_and(|row| !row.deleted)
+    location.status == "active" && is_live(location, facts)
+}
+
+/// Neither the location nor its row is deleted.
+fn is_live(location: &GlanceLocation, facts: &Facts) -> bool {
+    !location.deleted && facts.glance.images.get(&location.image_id).is_some_and(|row| !row.deleted)
 }
 
 /// What is wrong with an image of the pool that no active location owns.
@@ -162,6 +173,9 @@ fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Polic
             }
             Some(None) | None => finding.blocked_by.push("unknown"),
         }
+        if owners.unreadable && !finding.blocked_by.contains(&"unknown") {
+            finding.blocked_by.push("unknown");
+        }
     }
     Some(finding)
 }
@@ -206,14 +220,13 @@ fn is_young(image: &RbdImage, row: Option<&GlanceImage>, policy: &Policy, now: T
 
 /// What is wrong with an active location.
 fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) -> Option<Finding> {
-    let live = facts.glance.images.get(&location.image_id).is_some_and(|row| !row.deleted) && !location.deleted;
     let found = |kind| Finding {
         glance_id: Some(location.image_id.clone()),
         ..Finding::new(kind, &facts.pool)
             .with("row_status", facts.glance.images.get(&location.image_id).map(|row| &row.status))
     };
     if location.place == Place::Unreadable {
-        return live.then(|| found(Kind::UndecryptableLocation));
+        return is_live(location, facts).then(|| found(Kind::UndecryptableLocation));
     }
     let name = here(location, facts)?;
     if !is_active(location, facts) {
@@ -291,3 +304,6 @@ fn data_of(row: &GlanceImage) -> Option<Data<'_>> {
     };
     Some((algorithm, value, row.size?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,7 @@ fn each_kind_is_found_with_its_evidence() {
 
     assert_eq!(the(&scan, "orphan")["image"], orphan.as_str());
     assert_eq!(the(&scan, "orphan")["used_bytes"], MIB);
-    assert_eq!(the(&scan, "orphan")["blocked_by"], serde_json::json!([]));
+    assert_eq!(the(&scan, "orphan")["blocked_by"], serde_json::json!(["unknown"]), "the location that cannot be read");
     assert_eq!(the(&scan, "orphan-deleted")["glance_id"], deleted.as_str());
     assert_eq!(the(&scan, "orphan-deleted")["evidence"]["row_deleted"], true);
     assert_eq!(the(&scan, "partial-upload")["evidence"]["row_status"], "saving");
@@ -120,6 +120,10 @@ fn each_kind_is_found_with_its_evidence() {
     assert_eq!(the(&scan, "duplicate")["used_bytes"], 6 * MIB);
     assert_eq!(the(&scan, "duplicate")["evidence"]["copies"].as_array().unwrap().len(), 3);
     assert_eq!(the(&scan, "foreign-image")["image"], "volume-1");
+    assert_eq!(scan["summary"]["reclaimable_bytes"], 0);
+    database.sql(&format!("UPDATE image_locations SET deleted = 1 WHERE image_id = '{encrypted}'"));
+    let scan = pool.scan(&database.url()).json();
+    assert_eq!(the(&scan, "orphan")["blocked_by"], serde_json::json!([]));
     assert_eq!(scan["summary"]["reclaimable_bytes"], 3 * MIB, "orphan, orphan-deleted, unregistered");
 
     let only = ["scan", "--database", &database.url(), "--pool", &pool.0, "--user", "scan", "--grace", "0"];

@@ -75,6 +75,7 @@ fn each_kind_is_found_with_its_evidence() {
     rbd(&["trash", "mv", &format!("{}/{trashed}", pool.0)]);
     let (first, at) = put(&noise(6, 3 * MIB));
     database.active(&first, &at);
+    database.sql(&format!("UPDATE images SET created_at = datetime('now', '-1 minute') WHERE id = '{first}'"));
     for _ in 0..2 {
         let (copy, at) = put(&noise(6, 3 * MIB));
         database.active(&copy, &at);

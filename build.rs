@@ -11,7 +11,7 @@ mod cli;
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=src/cli.rs");
-    println!("cargo::rerun-if-changed=.git/HEAD");
+    println!("cargo::rerun-if-changed=.git/logs/HEAD"); // changes with every commit
     println!("cargo::rerun-if-env-changed=GLANCE_RBD_ASSETS");
     println!("cargo::rustc-env=GLANCE_RBD_VERSION={}", version());
 

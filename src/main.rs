@@ -6,7 +6,10 @@ mod exit;
 mod hint;
 mod report;
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{IsTerminal, Write},
+    time::Duration,
+};
 
 use clap::Parser;
 
@@ -19,18 +22,24 @@ fn main() {
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_env_filter(filter.unwrap_or_else(|_| "warn".into()))
+        .with_ansi(std::io::stderr().is_terminal())
         .without_time()
         .with_target(false)
         .init();
-    let code = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(async {
-            let code = commands::run(cli.command).await.unwrap_or_else(|error| exit::error(&error));
-            // What stays open then is given up with the process.
-            let _ = tokio::time::timeout(CLOSE, rbd::settled()).await;
-            code
-        }),
-        Err(error) => exit::error(&error.into()),
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => end(exit::error(&error.into())),
     };
+    runtime.block_on(async {
+        let code = commands::run(cli.command).await.unwrap_or_else(|error| exit::error(&error));
+        // What stays open then is given up with the process.
+        let _ = tokio::time::timeout(CLOSE, rbd::settled()).await;
+        // In here, for a runtime that is dropped waits for its blocking calls, into a cluster that may never answer.
+        end(code)
+    });
+}
+
+fn end(code: u8) -> ! {
     // What cannot be printed cannot be told either.
     let _ = std::io::stdout().flush();
     rbd::exit(code)

@@ -2,11 +2,10 @@
 
 use crate::{
     cluster::{c_strings, owned},
-    completion::blocking,
     errno::{ERANGE, Error, ErrorKind, Result, check},
     image::{CreateOptions, Image, OpenOptions},
     pool::Pool,
-    progress::{Progress, Watch},
+    progress::Progress,
 };
 
 /// An image somewhere in the cluster, as clones and parents name each other.
@@ -58,21 +57,22 @@ impl Pool {
         let options = options.build()?;
         let object = format!("{}@{snapshot} into {}", self.path(parent), child.path(name));
         let (pool, child) = (self.clone(), child.clone());
-        blocking("clone", object.clone(), move || {
-            // SAFETY: live handles and C strings.
-            check("clone", object, unsafe {
-                rbd_sys::rbd_clone3(
-                    pool.raw(),
-                    c_parent.as_ptr(),
-                    c_snapshot.as_ptr(),
-                    child.raw(),
-                    c_name.as_ptr(),
-                    options.raw(),
-                )
-            })?;
-            Ok(())
-        })
-        .await
+        self.cluster()
+            .blocking("clone", object.clone(), move || {
+                // SAFETY: live handles and C strings.
+                check("clone", object, unsafe {
+                    rbd_sys::rbd_clone3(
+                        pool.raw(),
+                        c_parent.as_ptr(),
+                        c_snapshot.as_ptr(),
+                        child.raw(),
+                        c_name.as_ptr(),
+                        options.raw(),
+                    )
+                })?;
+                Ok(())
+            })
+            .await
     }
 }
 
@@ -172,10 +172,8 @@ impl Image {
     /// # Errors
     /// `InvalidArgument` for an image without parent; `NoSpace`, `Canceled`.
     pub async fn flatten(&self, progress: Progress) -> Result<()> {
-        let (mut watch, _stop) = Watch::new(progress);
-        self.call("flatten", move |image| {
-            let (callback, argument) = watch.callback();
-            // SAFETY: an open image; the watch outlives the call.
+        self.call_watched("flatten", progress, move |image, callback, argument| {
+            // SAFETY: an open image; the watch behind the argument outlives the call.
             unsafe { rbd_sys::rbd_flatten_with_progress(image, callback, argument) }
         })
         .await

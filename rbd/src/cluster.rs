@@ -22,8 +22,9 @@ pub struct ConnectOptions {
     pub conf: Option<PathBuf>,
     /// The user without its `client.` prefix; `None` leaves it to librados (`$CEPH_ARGS`, else `admin`).
     pub user: Option<String>,
-    /// How long to wait for the cluster: to connect, and for each later operation. `None` is librados' own default:
-    /// 300 s to connect, and for ever after that.
+    /// How long to wait for the cluster: to connect, and for each later operation, which then fails with `TimedOut`. Long
+    /// operations (those with a [`Progress`](crate::Progress)) may take as long as they come on. `None` is librados' own
+    /// default: 300 s to connect, and for ever after that.
     pub timeout: Option<Duration>,
     /// Settings that override the file's, by Ceph's names: `("rbd_cache", "false")`.
     pub settings: Vec<(String, String)>,
@@ -44,6 +45,7 @@ pub struct Cluster(Arc<Connected>);
 struct Connected {
     raw: RawCluster,
     fsid: String,
+    timeout: Option<Duration>,
 }
 
 struct RawCluster(rbd_sys::rados_t);
@@ -83,7 +85,8 @@ impl Cluster {
     /// `NotFound` where there is no `ceph.conf`, or it names no keyring with this user's key; `PermissionDenied` for a wrong
     /// key; `TimedOut` where no monitor answers; `InvalidArgument` for a file that cannot be parsed or an unknown setting.
     pub async fn connect(options: ConnectOptions) -> Result<Self> {
-        blocking("connect to", "the cluster", move || connect(&options)).await
+        // Bounded by its own settings.
+        blocking(None, || 0, "connect to", "the cluster", move || connect(&options)).await
     }
 
     /// The cluster's id, as in `ceph fsid` and in every Glance location.
@@ -110,7 +113,7 @@ impl Cluster {
     /// As librados reports them. A pool removed meanwhile is left out.
     pub async fn pools(&self) -> Result<Vec<(i64, String)>> {
         let cluster = self.clone();
-        blocking("list pools of", "the cluster", move || {
+        self.blocking("list pools of", "the cluster", move || {
             let names = strings("list pools of", "the cluster", |buffer, length| {
                 // SAFETY: `buffer` has `length` bytes. librados answers with the length it would have needed.
                 let needed = unsafe { rbd_sys::rados_pool_list(cluster.raw(), buffer, *length) };
@@ -145,7 +148,7 @@ impl Cluster {
         let cluster = self.clone();
         let object = command.to_owned();
         let command = c_string("run monitor command", command)?;
-        blocking("run monitor command", object.clone(), move || {
+        self.blocking("run monitor command", object.clone(), move || {
             let (mut out, mut out_len, mut status, mut status_len) = (ptr::null_mut(), 0, ptr::null_mut(), 0);
             // SAFETY: one command, no input, four valid out pointers.
             let code = unsafe {
@@ -181,7 +184,7 @@ impl Cluster {
         let cluster = self.clone();
         let object = address.to_owned();
         let address = c_string("blocklist", address)?;
-        blocking("blocklist", object.clone(), move || {
+        self.blocking("blocklist", object.clone(), move || {
             let seconds = u32::try_from(duration.as_secs()).unwrap_or(u32::MAX);
             // SAFETY: librados reads the address only.
             check("blocklist", object, unsafe {
@@ -199,6 +202,20 @@ impl Cluster {
     pub fn instance_id(&self) -> u64 {
         // SAFETY: a connected handle.
         unsafe { rbd_sys::rados_get_instance_id(self.raw()) }
+    }
+
+    pub(crate) fn timeout(&self) -> Option<Duration> {
+        self.0.timeout
+    }
+
+    /// Runs a blocking call, as long as the timeout allows.
+    pub(crate) async fn blocking<T: Send + 'static>(
+        &self,
+        operation: &'static str,
+        object: impl Into<String>,
+        call: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        blocking(self.timeout(), || 0, operation, object, call).await
     }
 
     pub(crate) fn raw(&self) -> rbd_sys::rados_t {
@@ -242,7 +259,7 @@ fn connect(options: &ConnectOptions) -> Result<Cluster> {
     check("read the fsid of", "the cluster", unsafe {
         rbd_sys::rados_cluster_fsid(raw.0, fsid.as_mut_ptr(), fsid.len())
     })?;
-    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid) })))
+    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid), timeout: options.timeout })))
 }
 
 /// The text of a C buffer up to its NUL.

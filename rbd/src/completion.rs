@@ -8,7 +8,9 @@
 
 use std::{
     ffi::{c_int, c_void},
+    pin::pin,
     ptr,
+    time::Duration,
 };
 
 use tokio::sync::oneshot;
@@ -42,7 +44,8 @@ unsafe extern "C" fn rados_value(completion: *mut c_void) -> i64 {
     unsafe { rbd_sys::rados_aio_get_return_value(completion).into() }
 }
 
-struct InFlight<P> {
+struct InFlight<K, P> {
+    keep: K,
     payload: P,
     done: oneshot::Sender<(i64, P)>,
     api: &'static Api,
@@ -52,9 +55,10 @@ struct InFlight<P> {
 pub(crate) struct Submitted<P>(oneshot::Receiver<(i64, P)>);
 
 impl<P> Submitted<P> {
-    /// Waits for the return value, and for the payload to come back.
-    pub(crate) async fn done(self) -> (i64, P) {
-        self.0.await.expect("librados and librbd run every callback exactly once")
+    /// Waits for the return value, and for the payload to come back; `None` after `limit`.
+    pub(crate) async fn done(self, limit: Option<Duration>) -> Option<(i64, P)> {
+        let done = patiently(self.0, limit, || 0).await?;
+        Some(done.expect("librados and librbd run every callback exactly once"))
     }
 }
 
@@ -64,20 +68,23 @@ impl<P> Submitted<P> {
 /// what the C function returned. A negative value means that the operation was not submitted and that the callback will
 /// not run.
 ///
+/// `keep` is what must stay open meanwhile; it is dropped by the callback, not by the future, which may be kept for long.
+///
 /// # Safety
 ///
-/// `start` must hand C only pointers into the payload (or into what it owns), pass the completion to exactly one
+/// `start` must hand C only pointers into the payload (or into what it owns), and handles that `keep` holds open, pass the completion to exactly one
 /// asynchronous call, and not touch the payload after that call: the callback may have taken it already.
-pub(crate) unsafe fn submit<P: Send + 'static>(
+pub(crate) unsafe fn submit<K: Send + 'static, P: Send + 'static>(
     api: &'static Api,
+    keep: K,
     payload: P,
     start: impl FnOnce(*mut P, *mut c_void) -> c_int,
 ) -> Submitted<P> {
     let (done, receiver) = oneshot::channel();
-    let in_flight = Box::into_raw(Box::new(InFlight { payload, done, api }));
+    let in_flight = Box::into_raw(Box::new(InFlight { keep, payload, done, api }));
     let mut completion = ptr::null_mut();
-    // SAFETY: `completion` is a valid out pointer; `in_flight` is what `finished::<P>` expects as its argument.
-    let created = unsafe { (api.create)(in_flight.cast(), Some(finished::<P>), &raw mut completion) };
+    // SAFETY: `completion` is a valid out pointer; `in_flight` is what `finished::<K, P>` expects as its argument.
+    let created = unsafe { (api.create)(in_flight.cast(), Some(finished::<K, P>), &raw mut completion) };
     let submitted = if created < 0 {
         created
     } else {
@@ -98,28 +105,55 @@ pub(crate) unsafe fn submit<P: Send + 'static>(
     Submitted(receiver)
 }
 
-unsafe extern "C" fn finished<P>(completion: *mut c_void, argument: *mut c_void) {
-    // SAFETY: `argument` is the box that `submit::<P>` leaked, and C runs the callback once.
-    let InFlight { payload, done, api } = *unsafe { Box::from_raw(argument.cast::<InFlight<P>>()) };
+unsafe extern "C" fn finished<K, P>(completion: *mut c_void, argument: *mut c_void) {
+    // SAFETY: `argument` is the box that `submit::<K, P>` leaked, and C runs the callback once.
+    let InFlight { keep, payload, done, api } = *unsafe { Box::from_raw(argument.cast::<InFlight<K, P>>()) };
     // SAFETY: the completion is valid in its callback; librbd and librados hold their own reference to it meanwhile.
     let value = unsafe { (api.value)(completion) };
     // SAFETY: our reference, released once.
     unsafe { (api.release)(completion) };
+    drop(keep);
     // A dropped receiver gives the payload back, and it is dropped here.
     let _ = done.send((value, payload));
 }
 
+/// Waits for `work`, but gives up when `limit` passes in which `progress` has not moved. `None`: it was given up.
+///
+/// Giving up frees nothing: an operation in flight owns its buffers, and a blocking call its thread.
+pub(crate) async fn patiently<T>(
+    work: impl Future<Output = T>,
+    limit: Option<Duration>,
+    progress: impl Fn() -> u64,
+) -> Option<T> {
+    let Some(limit) = limit else { return Some(work.await) };
+    let mut work = pin!(work);
+    let mut seen = progress();
+    loop {
+        if let Ok(done) = tokio::time::timeout(limit, work.as_mut()).await {
+            return Some(done);
+        }
+        let now = progress();
+        if now == seen {
+            return None;
+        }
+        seen = now;
+    }
+}
+
 /// Runs a blocking C call on tokio's pool for such calls: the only way from async code into one.
 ///
-/// A dropped future does not stop the call; it goes on, and what it returns is dropped.
+/// A dropped future does not stop the call; it goes on, and what it returns is dropped. So it is after `limit`.
 pub(crate) async fn blocking<T: Send + 'static>(
+    limit: Option<Duration>,
+    progress: impl Fn() -> u64,
     operation: &'static str,
     object: impl Into<String>,
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match tokio::task::spawn_blocking(call).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(Error::of_kind(ErrorKind::Canceled, operation, object)),
+    match patiently(tokio::task::spawn_blocking(call), limit, progress).await {
+        Some(Ok(result)) => result,
+        Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Some(Err(_)) => Err(Error::of_kind(ErrorKind::Canceled, operation, object)),
+        None => Err(Error::of_kind(ErrorKind::TimedOut, operation, object)),
     }
 }

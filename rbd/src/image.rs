@@ -1,7 +1,7 @@
 //! An open image: reading, writing, resizing and asking about it.
 
 use std::{
-    ffi::{CString, c_char},
+    ffi::{CString, c_char, c_void},
     future::Future,
     mem::MaybeUninit,
     ptr,
@@ -14,10 +14,11 @@ use tokio::sync::oneshot;
 
 use crate::{
     cluster::{Sendable, owned, text},
-    completion::{RBD, blocking, submit},
-    errno::{ERANGE, Result, c_string, check},
+    completion::{RBD, blocking, patiently, submit},
+    errno::{ERANGE, Error, ErrorKind, Result, c_string, check},
     features::{Features, Flags},
     pool::Pool,
+    progress::{Progress, Watch},
     reap::reap,
 };
 
@@ -197,15 +198,16 @@ impl Pool {
             path = format!("{path}@{snapshot}");
         }
         let pool = self.clone();
-        blocking("open image", path.clone(), move || {
-            let mut handle = ptr::null_mut();
-            let snapshot = snapshot.as_deref().map_or(ptr::null(), std::ffi::CStr::as_ptr);
-            // SAFETY: live handles, C strings (the snapshot's may be null: the head) and an out pointer.
-            let code = unsafe { open(pool.raw(), what.as_ptr(), &raw mut handle, snapshot) };
-            check("open image", path.as_str(), code)?;
-            Ok(Image { open: Arc::new(OpenImage { handle, pool, path, closed: Mutex::new(None) }) })
-        })
-        .await
+        self.cluster()
+            .blocking("open image", path.clone(), move || {
+                let mut handle = ptr::null_mut();
+                let snapshot = snapshot.as_deref().map_or(ptr::null(), std::ffi::CStr::as_ptr);
+                // SAFETY: live handles, C strings (the snapshot's may be null: the head) and an out pointer.
+                let code = unsafe { open(pool.raw(), what.as_ptr(), &raw mut handle, snapshot) };
+                check("open image", path.as_str(), code)?;
+                Ok(Image { open: Arc::new(OpenImage { handle, pool, path, closed: Mutex::new(None) }) })
+            })
+            .await
     }
 
     /// Removes an image that has no snapshots.
@@ -240,9 +242,13 @@ impl Image {
     /// What the last flush failed with.
     pub async fn close(self) -> Result<()> {
         let (closed, wait) = oneshot::channel();
+        let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
         *self.open.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(closed);
         drop(self);
-        wait.await.unwrap_or(Ok(()))
+        match patiently(wait, timeout, || 0).await {
+            Some(closed) => closed.unwrap_or(Ok(())),
+            None => Err(Error::of_kind(ErrorKind::TimedOut, "close image", path)),
+        }
     }
 
     /// Size and layout.
@@ -305,6 +311,19 @@ impl Image {
             unsafe { rbd_sys::rbd_update_features(image, features.0, u8::from(enabled)) }
         })
         .await
+    }
+
+    /// Whether it has, or had, v2 clones.
+    ///
+    /// Implements: `rbd_get_op_features`.
+    ///
+    /// # Errors
+    /// As librbd reports them.
+    pub async fn is_v2_parent(&self) -> Result<bool> {
+        // SAFETY: an open image and an out pointer.
+        let features =
+            self.number("read the op features of", |image, out| unsafe { rbd_sys::rbd_get_op_features(image, out) });
+        Ok(features.await? & u64::from(rbd_sys::RBD_OPERATION_FEATURE_CLONE_PARENT) != 0)
     }
 
     /// The flags.
@@ -508,15 +527,15 @@ impl Image {
         F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
     {
         let handle = self.raw();
-        // SAFETY: the payload holds the image open; `start` hands C the buffer it owns, and the completion, once.
-        let submitted = unsafe {
-            submit(&RBD, (self.open.clone(), buffer), |payload, completion| {
-                start(handle, &raw mut (*payload).1, completion)
-            })
-        };
+        // SAFETY: the image is kept open; `start` hands C the buffer that the payload owns, and the completion, once.
+        let submitted =
+            unsafe { submit(&RBD, self.open.clone(), buffer, |buffer, completion| start(handle, buffer, completion)) };
+        let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
         async move {
-            let (value, (open, buffer)) = submitted.done().await;
-            check(operation, open.path.as_str(), value).map(|value| (value, buffer))
+            match submitted.done(timeout).await {
+                Some((value, buffer)) => check(operation, path, value).map(|value| (value, buffer)),
+                None => Err(Error::of_kind(ErrorKind::TimedOut, operation, path)),
+            }
         }
     }
 
@@ -527,6 +546,22 @@ impl Image {
         call: impl FnOnce(rbd_sys::rbd_image_t) -> i32 + Send + 'static,
     ) -> Result<()> {
         self.query(operation, move |image| (call(image), ())).await
+    }
+
+    /// Runs a blocking call that answers 0 or an error, as long as it comes on.
+    pub(crate) async fn call_watched(
+        &self,
+        operation: &'static str,
+        progress: Progress,
+        call: impl FnOnce(rbd_sys::rbd_image_t, rbd_sys::librbd_progress_fn_t, *mut c_void) -> i32 + Send + 'static,
+    ) -> Result<()> {
+        let (mut watch, watched) = Watch::new(progress);
+        let open = self.open.clone();
+        let call = move || {
+            let (callback, argument) = watch.callback();
+            check(operation, open.path.as_str(), call(open.handle, callback, argument)).map(drop)
+        };
+        blocking(self.pool().cluster().timeout(), || watched.ticks(), operation, self.open.path.as_str(), call).await
     }
 
     /// Runs a blocking call that answers 0 or an error, and a value.
@@ -549,7 +584,7 @@ impl Image {
         work: impl FnOnce(rbd_sys::rbd_image_t, &str) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let open = self.open.clone();
-        blocking(operation, self.open.path.as_str(), move || work(open.handle, &open.path)).await
+        self.pool().cluster().blocking(operation, self.open.path.as_str(), move || work(open.handle, &open.path)).await
     }
 
     async fn number(

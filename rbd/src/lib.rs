@@ -16,7 +16,9 @@
 //! - A listing is whole or an error.
 //! - Errors name operation, object and cause ([`Error`]); a NUL byte in a name is refused before it reaches C.
 //!
-//! All futures need a tokio runtime.
+//! - No operation waits longer than [`ConnectOptions::timeout`] for a cluster that has stopped to answer.
+//!
+//! All futures need a tokio runtime with its timer.
 
 mod clone;
 mod cluster;

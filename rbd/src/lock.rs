@@ -168,48 +168,49 @@ impl Pool {
         let [c_object, c_name] = c_strings("list lockers of", [object, name])?;
         let path = self.path(object);
         let pool = self.clone();
-        crate::completion::blocking("list lockers of", path.clone(), move || {
-            let mut size = 4096;
-            loop {
-                let mut buffers: [Vec<c_char>; 4] = std::array::from_fn(|_| vec![0; size]);
-                let mut lengths = [size; 4];
-                let mut exclusive = 0;
-                let [tag, clients, cookies, addresses] = &mut buffers;
-                let [tag_len, clients_len, cookies_len, addresses_len] = &mut lengths;
-                // SAFETY: a live handle, C strings, and four buffers with their lengths, which librados sets.
-                let code = unsafe {
-                    rbd_sys::rados_list_lockers(
-                        pool.raw(),
-                        c_object.as_ptr(),
-                        c_name.as_ptr(),
-                        &raw mut exclusive,
-                        tag.as_mut_ptr(),
-                        tag_len,
-                        clients.as_mut_ptr(),
-                        clients_len,
-                        cookies.as_mut_ptr(),
-                        cookies_len,
-                        addresses.as_mut_ptr(),
-                        addresses_len,
-                    )
-                };
-                if code == -(ERANGE as isize) {
-                    size *= 4;
-                    continue;
+        self.cluster()
+            .blocking("list lockers of", path.clone(), move || {
+                let mut size = 4096;
+                loop {
+                    let mut buffers: [Vec<c_char>; 4] = std::array::from_fn(|_| vec![0; size]);
+                    let mut lengths = [size; 4];
+                    let mut exclusive = 0;
+                    let [tag, clients, cookies, addresses] = &mut buffers;
+                    let [tag_len, clients_len, cookies_len, addresses_len] = &mut lengths;
+                    // SAFETY: a live handle, C strings, and four buffers with their lengths, which librados sets.
+                    let code = unsafe {
+                        rbd_sys::rados_list_lockers(
+                            pool.raw(),
+                            c_object.as_ptr(),
+                            c_name.as_ptr(),
+                            &raw mut exclusive,
+                            tag.as_mut_ptr(),
+                            tag_len,
+                            clients.as_mut_ptr(),
+                            clients_len,
+                            cookies.as_mut_ptr(),
+                            cookies_len,
+                            addresses.as_mut_ptr(),
+                            addresses_len,
+                        )
+                    };
+                    if code == -(ERANGE as isize) {
+                        size *= 4;
+                        continue;
+                    }
+                    let count = usize::try_from(check("list lockers of", path.as_str(), code as i64)?).unwrap_or(0);
+                    let column = |buffer: &[c_char]| -> Vec<String> {
+                        buffer.split(|&byte| byte == 0).take(count).map(crate::cluster::text).collect()
+                    };
+                    let (clients, cookies, addresses) = (column(clients), column(cookies), column(addresses));
+                    return Ok(clients
+                        .into_iter()
+                        .zip(cookies)
+                        .zip(addresses)
+                        .map(|((client, cookie), address)| Locker { client, cookie, address })
+                        .collect());
                 }
-                let count = usize::try_from(check("list lockers of", path.as_str(), code as i64)?).unwrap_or(0);
-                let column = |buffer: &[c_char]| -> Vec<String> {
-                    buffer.split(|&byte| byte == 0).take(count).map(crate::cluster::text).collect()
-                };
-                let (clients, cookies, addresses) = (column(clients), column(cookies), column(addresses));
-                return Ok(clients
-                    .into_iter()
-                    .zip(cookies)
-                    .zip(addresses)
-                    .map(|((client, cookie), address)| Locker { client, cookie, address })
-                    .collect());
-            }
-        })
-        .await
+            })
+            .await
     }
 }

@@ -1,11 +1,12 @@
 //! A pool, or one RBD namespace of it: what images live in.
 
-use std::{fmt, ptr, sync::Arc};
+use std::{ffi::c_void, fmt, ptr, sync::Arc};
 
 use crate::{
     cluster::{Cluster, owned, strings},
     completion::blocking,
     errno::{ERANGE, Result, c_string, check},
+    progress::{Progress, Watch},
 };
 
 /// A pool, or one namespace of it. Cheap to clone; all clones share one handle.
@@ -51,23 +52,25 @@ pub struct ImageSpec {
 impl Pool {
     pub(crate) async fn open(cluster: Cluster, name: String, namespace: String) -> Result<Self> {
         let object = format!("pool {name}");
-        blocking("open", object, move || {
-            let c_name = c_string("open pool", &name)?;
-            let c_namespace = c_string("open namespace", &namespace)?;
-            let mut io = ptr::null_mut();
-            // SAFETY: a connected handle, a C string and an out pointer.
-            let code = unsafe { rbd_sys::rados_ioctx_create(cluster.raw(), c_name.as_ptr(), &raw mut io) };
-            check("open", format!("pool {name}"), code)?;
-            let io = RawIoctx(io);
-            // SAFETY: a new handle that nobody else has yet.
-            let id = unsafe {
-                rbd_sys::rados_set_pool_full_try(io.0);
-                rbd_sys::rados_ioctx_set_namespace(io.0, c_namespace.as_ptr());
-                rbd_sys::rados_ioctx_get_id(io.0)
-            };
-            Ok(Self(Arc::new(Opened { io, cluster, name, namespace, id })))
-        })
-        .await
+        cluster
+            .clone()
+            .blocking("open", object, move || {
+                let c_name = c_string("open pool", &name)?;
+                let c_namespace = c_string("open namespace", &namespace)?;
+                let mut io = ptr::null_mut();
+                // SAFETY: a connected handle, a C string and an out pointer.
+                let code = unsafe { rbd_sys::rados_ioctx_create(cluster.raw(), c_name.as_ptr(), &raw mut io) };
+                check("open", format!("pool {name}"), code)?;
+                let io = RawIoctx(io);
+                // SAFETY: a new handle that nobody else has yet.
+                let id = unsafe {
+                    rbd_sys::rados_set_pool_full_try(io.0);
+                    rbd_sys::rados_ioctx_set_namespace(io.0, c_namespace.as_ptr());
+                    rbd_sys::rados_ioctx_get_id(io.0)
+                };
+                Ok(Self(Arc::new(Opened { io, cluster, name, namespace, id })))
+            })
+            .await
     }
 
     /// The same pool in another RBD namespace; `""` is the default one. Whether it exists is not looked up.
@@ -122,27 +125,28 @@ impl Pool {
     /// `PermissionDenied`, `TimedOut`; an error is never an empty or a shorter list.
     pub async fn images(&self) -> Result<Vec<ImageSpec>> {
         let pool = self.clone();
-        blocking("list images of", self.to_string(), move || {
-            let mut count = 1024;
-            loop {
-                let mut specs = Vec::with_capacity(count);
-                // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
-                let code = unsafe { rbd_sys::rbd_list2(pool.raw(), specs.as_mut_ptr(), &raw mut count) };
-                if code == -ERANGE {
-                    continue;
+        self.cluster()
+            .blocking("list images of", self.to_string(), move || {
+                let mut count = 1024;
+                loop {
+                    let mut specs = Vec::with_capacity(count);
+                    // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
+                    let code = unsafe { rbd_sys::rbd_list2(pool.raw(), specs.as_mut_ptr(), &raw mut count) };
+                    if code == -ERANGE {
+                        continue;
+                    }
+                    check("list images of", pool.to_string(), code)?;
+                    // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
+                    return Ok(unsafe {
+                        specs.set_len(count);
+                        let images =
+                            specs.iter().map(|spec| ImageSpec { name: owned(spec.name), id: owned(spec.id) }).collect();
+                        rbd_sys::rbd_image_spec_list_cleanup(specs.as_mut_ptr(), count);
+                        images
+                    });
                 }
-                check("list images of", pool.to_string(), code)?;
-                // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
-                return Ok(unsafe {
-                    specs.set_len(count);
-                    let images =
-                        specs.iter().map(|spec| ImageSpec { name: owned(spec.name), id: owned(spec.id) }).collect();
-                    rbd_sys::rbd_image_spec_list_cleanup(specs.as_mut_ptr(), count);
-                    images
-                });
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// The pool's namespaces, without the default one.
@@ -153,13 +157,14 @@ impl Pool {
     /// `PermissionDenied`, `TimedOut`.
     pub async fn namespaces(&self) -> Result<Vec<String>> {
         let pool = self.clone();
-        blocking("list namespaces of", self.to_string(), move || {
-            strings("list namespaces of", pool.name(), |buffer, length| {
-                // SAFETY: `buffer` has `length` bytes, and librbd sets `length`.
-                unsafe { rbd_sys::rbd_namespace_list(pool.raw(), buffer, length) }
+        self.cluster()
+            .blocking("list namespaces of", self.to_string(), move || {
+                strings("list namespaces of", pool.name(), |buffer, length| {
+                    // SAFETY: `buffer` has `length` bytes, and librbd sets `length`.
+                    unsafe { rbd_sys::rbd_namespace_list(pool.raw(), buffer, length) }
+                })
             })
-        })
-        .await
+            .await
     }
 
     /// Creates a namespace.
@@ -201,6 +206,27 @@ impl Pool {
             .await
     }
 
+    /// Runs a blocking call that answers 0 or an error, as long as it comes on.
+    pub(crate) async fn call_watched(
+        &self,
+        operation: &'static str,
+        name: &str,
+        progress: Progress,
+        call: impl FnOnce(rbd_sys::rados_ioctx_t, rbd_sys::librbd_progress_fn_t, *mut c_void) -> i32 + Send + 'static,
+    ) -> Result<()> {
+        let (mut watch, watched) = Watch::new(progress);
+        let pool = self.clone();
+        let object = self.path(name);
+        let call = {
+            let object = object.clone();
+            move || {
+                let (callback, argument) = watch.callback();
+                check(operation, object, call(pool.raw(), callback, argument)).map(drop)
+            }
+        };
+        blocking(self.cluster().timeout(), || watched.ticks(), operation, object, call).await
+    }
+
     /// Runs a blocking call that answers 0 or an error.
     pub(crate) async fn call(
         &self,
@@ -210,7 +236,9 @@ impl Pool {
     ) -> Result<()> {
         let pool = self.clone();
         let object = self.path(name);
-        blocking(operation, object.clone(), move || check(operation, object, call(pool.raw())).map(drop)).await
+        self.cluster()
+            .blocking(operation, object.clone(), move || check(operation, object, call(pool.raw())).map(drop))
+            .await
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     ops::ControlFlow,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -20,25 +20,38 @@ pub fn silent() -> Progress {
     Box::new(|_, _| ControlFlow::Continue(()))
 }
 
-/// What the C side calls: the caller's closure, and the flag that a dropped future sets.
+/// What the C side calls: the caller's closure, and what it shares with the future.
 pub(crate) struct Watch {
     progress: Progress,
-    dropped: Arc<AtomicBool>,
+    shared: Arc<Shared>,
 }
 
-/// Held by the future; tells the operation to stop when the future is dropped.
-pub(crate) struct StopOnDrop(Arc<AtomicBool>);
+/// Held by the future: tells whether the operation comes on, and tells it to stop when the future is dropped.
+pub(crate) struct Watched(Arc<Shared>);
 
-impl Drop for StopOnDrop {
+#[derive(Default)]
+struct Shared {
+    ticks: AtomicU64,
+    dropped: AtomicBool,
+}
+
+impl Drop for Watched {
     fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.dropped.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Watched {
+    /// How often the operation has reported progress.
+    pub(crate) fn ticks(&self) -> u64 {
+        self.0.ticks.load(Ordering::Relaxed)
     }
 }
 
 impl Watch {
-    pub(crate) fn new(progress: Progress) -> (Self, StopOnDrop) {
-        let dropped = Arc::new(AtomicBool::new(false));
-        (Self { progress, dropped: dropped.clone() }, StopOnDrop(dropped))
+    pub(crate) fn new(progress: Progress) -> (Self, Watched) {
+        let shared = Arc::new(Shared::default());
+        (Self { progress, shared: shared.clone() }, Watched(shared))
     }
 
     /// The two arguments that every `…_with_progress` function takes. The watch must outlive the call.
@@ -50,6 +63,7 @@ impl Watch {
 unsafe extern "C" fn called(done: u64, total: u64, watch: *mut c_void) -> c_int {
     // SAFETY: `watch` is the one whose call is under way, and librbd calls from one thread at a time.
     let watch = unsafe { &mut *watch.cast::<Watch>() };
-    let stop = watch.dropped.load(Ordering::Relaxed) || (watch.progress)(done, total).is_break();
+    watch.shared.ticks.fetch_add(1, Ordering::Relaxed);
+    let stop = watch.shared.dropped.load(Ordering::Relaxed) || (watch.progress)(done, total).is_break();
     if stop { -ECANCELED } else { 0 }
 }

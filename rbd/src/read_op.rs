@@ -10,7 +10,7 @@ use std::{
 use crate::{
     cluster::take_buffer,
     completion::{RADOS, submit},
-    errno::{Error, Result, c_string, check},
+    errno::{Error, ErrorKind, Result, c_string, check},
     image::system_time,
     pool::Pool,
 };
@@ -281,14 +281,16 @@ impl Pool {
             let (io, op) = (pool.raw(), slots.op);
             // SAFETY: the payload owns everything the operation writes to, and the pool; the completion is passed once.
             unsafe {
-                submit(&RADOS, (pool, slots), move |_, completion: *mut c_void| {
+                submit(&RADOS, pool, slots, move |_, completion: *mut c_void| {
                     rbd_sys::rados_aio_read_op_operate(op, io, completion, object.as_ptr(), 0)
                 })
             }
         });
-        let wanted_stat = wanted.stat;
+        let (wanted_stat, timeout) = (wanted.stat, self.cluster().timeout());
         async move {
-            let (value, (_pool, mut slots)) = submitted?.done().await;
+            let Some((value, mut slots)) = submitted?.done(timeout).await else {
+                return Err(Error::of_kind(ErrorKind::TimedOut, "read object", path));
+            };
             check("read object", path.as_str(), value)?;
             slots.take(wanted_stat, &path)
         }

@@ -6,7 +6,7 @@ use crate::{
     cluster::owned,
     errno::{ERANGE, Result, c_string, check},
     image::{Image, system_time},
-    progress::{Progress, Watch},
+    progress::Progress,
 };
 
 /// A snapshot.
@@ -137,10 +137,8 @@ impl Image {
     /// `NotFound`, `ReadOnly`, `Canceled`.
     pub async fn rollback_to_snapshot(&self, name: &str, progress: Progress) -> Result<()> {
         let name = c_string("roll back to snapshot", name)?;
-        let (mut watch, _stop) = Watch::new(progress);
-        self.call("roll back to a snapshot of", move |image| {
-            let (callback, argument) = watch.callback();
-            // SAFETY: an open image and a C string; the watch outlives the call.
+        self.call_watched("roll back to a snapshot of", progress, move |image, callback, argument| {
+            // SAFETY: an open image and a C string; the watch behind the argument outlives the call.
             unsafe { rbd_sys::rbd_snap_rollback_with_progress(image, name.as_ptr(), callback, argument) }
         })
         .await

@@ -4,11 +4,10 @@ use std::time::{Duration, SystemTime};
 
 use crate::{
     cluster::{c_strings, owned},
-    completion::blocking,
     errno::{ERANGE, Result, c_string, check},
     image::system_time,
     pool::Pool,
-    progress::{Progress, Watch},
+    progress::Progress,
 };
 
 /// An image in the trash.
@@ -83,26 +82,27 @@ impl Pool {
     /// `PermissionDenied`, `TimedOut`; an error is never an empty list.
     pub async fn trash_list(&self) -> Result<Vec<TrashEntry>> {
         let pool = self.clone();
-        blocking("list the trash of", self.to_string(), move || {
-            let mut count = 256;
-            loop {
-                let mut list: Vec<rbd_sys::rbd_trash_image_info_t> = Vec::with_capacity(count);
-                // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
-                let code = unsafe { rbd_sys::rbd_trash_list(pool.raw(), list.as_mut_ptr(), &raw mut count) };
-                if code == -ERANGE {
-                    continue;
+        self.cluster()
+            .blocking("list the trash of", self.to_string(), move || {
+                let mut count = 256;
+                loop {
+                    let mut list: Vec<rbd_sys::rbd_trash_image_info_t> = Vec::with_capacity(count);
+                    // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
+                    let code = unsafe { rbd_sys::rbd_trash_list(pool.raw(), list.as_mut_ptr(), &raw mut count) };
+                    if code == -ERANGE {
+                        continue;
+                    }
+                    check("list the trash of", pool.to_string(), code)?;
+                    // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
+                    return Ok(unsafe {
+                        list.set_len(count);
+                        let entries = list.iter().map(|info| entry(info)).collect();
+                        rbd_sys::rbd_trash_list_cleanup(list.as_mut_ptr(), count);
+                        entries
+                    });
                 }
-                check("list the trash of", pool.to_string(), code)?;
-                // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
-                return Ok(unsafe {
-                    list.set_len(count);
-                    let entries = list.iter().map(|info| entry(info)).collect();
-                    rbd_sys::rbd_trash_list_cleanup(list.as_mut_ptr(), count);
-                    entries
-                });
-            }
-        })
-        .await
+            })
+            .await
     }
 
     /// One image in the trash, if it is there.
@@ -114,25 +114,26 @@ impl Pool {
     pub async fn trash_get(&self, id: &str) -> Result<Option<TrashEntry>> {
         let c_id = c_string("look in the trash for", id)?;
         let (pool, object) = (self.clone(), self.path(&format!("(id {id})")));
-        blocking("look in the trash for", object.clone(), move || {
-            // SAFETY: all-zero bytes are a valid value of the C struct.
-            let mut info: rbd_sys::rbd_trash_image_info_t = unsafe { std::mem::zeroed() };
-            // SAFETY: a live handle, a C string and an out pointer.
-            match check("look in the trash for", object, unsafe {
-                rbd_sys::rbd_trash_get(pool.raw(), c_id.as_ptr(), &raw mut info)
-            }) {
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => return Ok(None),
-                Err(error) => return Err(error),
-            }
-            // SAFETY: librbd filled the struct, whose strings are freed right after they are copied.
-            Ok(Some(unsafe {
-                let entry = entry(&info);
-                rbd_sys::rbd_trash_get_cleanup(&raw mut info);
-                entry
-            }))
-        })
-        .await
+        self.cluster()
+            .blocking("look in the trash for", object.clone(), move || {
+                // SAFETY: all-zero bytes are a valid value of the C struct.
+                let mut info: rbd_sys::rbd_trash_image_info_t = unsafe { std::mem::zeroed() };
+                // SAFETY: a live handle, a C string and an out pointer.
+                match check("look in the trash for", object, unsafe {
+                    rbd_sys::rbd_trash_get(pool.raw(), c_id.as_ptr(), &raw mut info)
+                }) {
+                    Ok(_) => {}
+                    Err(error) if error.is_not_found() => return Ok(None),
+                    Err(error) => return Err(error),
+                }
+                // SAFETY: librbd filled the struct, whose strings are freed right after they are copied.
+                Ok(Some(unsafe {
+                    let entry = entry(&info);
+                    rbd_sys::rbd_trash_get_cleanup(&raw mut info);
+                    entry
+                }))
+            })
+            .await
     }
 
     /// Takes an image out of the trash, under `name`.
@@ -159,10 +160,8 @@ impl Pool {
     /// watchers.
     pub async fn trash_remove(&self, id: &str, force: bool, progress: Progress) -> Result<()> {
         let c_id = c_string("remove from trash", id)?;
-        let (mut watch, _stop) = Watch::new(progress);
-        self.call("remove from trash", id, move |io| {
-            let (callback, argument) = watch.callback();
-            // SAFETY: a live handle and a C string; the watch outlives the call.
+        self.call_watched("remove from trash", id, progress, move |io, callback, argument| {
+            // SAFETY: a live handle and a C string; the watch behind the argument outlives the call.
             unsafe { rbd_sys::rbd_trash_remove_with_progress(io, c_id.as_ptr(), force, callback, argument) }
         })
         .await

@@ -199,13 +199,12 @@ fn unowned(
     let whole = image.snapshots.iter().any(|snapshot| snapshot.name == SNAPSHOT);
     match row {
         Some(row) if row.deleted => Some(Kind::OrphanDeleted),
+        Some(row) if !row.is(ARRIVING) => Some(Kind::InFlight), // its data is elsewhere; it may come back to this image
         _ if image.has_parent && !whole => Some(Kind::LeakedClone),
-        Some(row) if row.is(ARRIVING) && whole => Some(Kind::Unregistered),
-        Some(row) if row.is(ARRIVING) => Some(Kind::PartialUpload),
+        Some(_) if whole => Some(Kind::Unregistered),
+        Some(_) => Some(Kind::PartialUpload),
         None if image.mark.is_some() && !whole => Some(Kind::PartialUpload),
         None => Some(Kind::Orphan),
-        // A live row with its data elsewhere: it may come back to this image.
-        Some(_) => Some(Kind::InFlight),
     }
 }
 
@@ -229,7 +228,7 @@ fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) ->
         return is_live(location, facts).then(|| found(Kind::UndecryptableLocation));
     }
     let name = here(location, facts)?;
-    if !is_active(location, facts) {
+    if !is_active(location, facts) || facts.unread.contains(name) || facts.going.contains(name) {
         return None;
     }
     let Place::Rbd(place) = &location.place else { return None };
@@ -263,7 +262,8 @@ fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
         for location in locations {
             let Some(row) = facts.glance.images.get(&location.image_id) else { continue };
             let Some((algorithm, value, size)) = data_of(row) else { continue };
-            if counted.insert(&row.id) {
+            // Two rows of one RBD image share it; there is nothing to win.
+            if counted.insert(&image.id) {
                 groups.entry((algorithm, value, size)).or_default().push((row, image));
             }
         }
@@ -278,7 +278,7 @@ fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
                 image: Some(image.name.clone()),
                 image_id: Some(image.id.clone()),
                 glance_id: Some(first.id.clone()),
-                used_bytes: Some(size * (copies.len() as u64 - 1)),
+                used_bytes: Some(size.saturating_mul(copies.len() as u64 - 1)),
                 ..Finding::new(Kind::Duplicate, &facts.pool)
                     .with("copies", ids)
                     .with("algorithm", algorithm)

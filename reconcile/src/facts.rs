@@ -1,6 +1,6 @@
 //! What was read: the pool's images and Glance's rows. Plain data, no opinion.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use rbd::{LinkedImage, SnapshotNamespace};
@@ -15,8 +15,12 @@ pub struct Facts {
     pub pool: String,
     /// The pool's images, in the order of its directory.
     pub images: Vec<RbdImage>,
-    /// What is in the pool's trash, by the name it had.
+    /// What is in the pool's trash, by the name it had; the latest where several had one name.
     pub trash: HashMap<String, Trashed>,
+    /// Names of images that could not be read: what is not known of them is not missing.
+    pub unread: HashSet<String>,
+    /// Names of images whose removal is under way.
+    pub going: HashSet<String>,
     /// Names that the pool's directory has without an image behind them, with the id it gives.
     pub broken: Vec<(String, String)>,
     /// Glance's side.
@@ -75,6 +79,8 @@ pub struct Closer {
 pub struct Trashed {
     /// The RBD id.
     pub id: String,
+    /// When it was put there.
+    pub deleted: Timestamp,
     /// Until when it is kept.
     pub deferred_until: Timestamp,
 }

@@ -148,7 +148,7 @@ pub struct Finding {
     pub location: Option<String>,
     /// Bytes in the pool, where they are at stake.
     pub used_bytes: Option<u64>,
-    /// What keeps the image from being reclaimed: `children`, `watchers`, `age`, `unknown`.
+    /// What keeps the image from being reclaimed: `children`, `unknown`.
     pub blocked_by: Vec<&'static str>,
     /// What to do about it.
     pub action: &'static str,

@@ -1,6 +1,10 @@
 //! `glance-rbd image`: the store, by hand.
 
-use std::{io::IsTerminal, ops::ControlFlow, path::Path};
+use std::{
+    io::{ErrorKind, IsTerminal},
+    ops::ControlFlow,
+    path::Path,
+};
 
 use anyhow::{Context, bail};
 use bytes::BytesMut;
@@ -13,7 +17,10 @@ use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
 };
 
-use super::interruptible;
+use super::{
+    interruptible,
+    output::{self, Output},
+};
 use crate::{
     cli::{Format, ImageArgs, ImageCommand, Target},
     exit, report,
@@ -62,7 +69,8 @@ async fn with_store(args: &ImageArgs, command: impl AsyncFnOnce(&Store) -> anyho
     };
     let store = interruptible(async { Ok(Store::open(config).await?) }).await?;
     let result = interruptible(command(&store)).await;
-    store.settled().await;
+    // Bounded, for a cluster that has stopped to answer would never be done.
+    let _ = tokio::time::timeout(2 * args.cluster.timeout, store.settled()).await;
     result.map(|()| exit::DONE)
 }
 
@@ -112,20 +120,20 @@ async fn put(store: &Store, file: &Path, id: &str, size: Option<u64>, format: Fo
     bar.finish_and_clear();
     let added = added?;
     match format {
-        Format::Json => print(&report::json(&json!({
+        Format::Json => output::print(&report::json(&json!({
             "location": added.location.to_string(),
             "bytes": added.bytes,
             "checksum": added.checksum,
             "os_hash_algo": HASH,
             "os_hash_value": added.multihash,
-        }))?),
-        Format::Table => print(&report::table::fields(&[
+        }))?)?,
+        Format::Table => output::print(&report::table::fields(&[
             ("location", added.location.to_string()),
             ("bytes", added.bytes.to_string()),
             ("checksum", added.checksum),
             ("os_hash_algo", HASH.into()),
             ("os_hash_value", added.multihash),
-        ])),
+        ]))?,
     }
     Ok(())
 }
@@ -136,44 +144,38 @@ async fn get(store: &Store, what: &str, output: &Path, offset: u64, length: Opti
     let mut reader = store.get(&location, offset..end).await?;
     let bar = bytes_bar(Some(reader.remaining()));
     let context = || format!("cannot write {}", output.display());
-    // A file appears under its name when it is whole, and not before.
-    let mut partial = None;
-    let mut sink: Box<dyn AsyncWrite + Unpin> = if output == Path::new("-") {
-        Box::new(tokio::io::stdout())
-    } else {
-        let directory = output.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let file = tempfile::NamedTempFile::new_in(directory).with_context(context)?;
-        let mut sink = File::from_std(file.reopen().with_context(context)?);
-        sink.set_max_buf_size(READ);
-        partial = Some(file);
-        Box::new(sink)
+    let mut target = if output == Path::new("-") { None } else { Some(Output::create(output)?) };
+    let mut sink: Box<dyn AsyncWrite + Unpin> = match &mut target {
+        None => Box::new(tokio::io::stdout()),
+        Some(target) => {
+            let mut file = File::from_std(target.file().try_clone().with_context(context)?);
+            file.set_max_buf_size(READ);
+            Box::new(file)
+        }
     };
     while let Some(chunk) = reader.try_next().await? {
-        sink.write_all(&chunk).await.with_context(context)?;
+        match sink.write_all(&chunk).await {
+            // A reader that has gone wants no more.
+            Err(error) if target.is_none() && error.kind() == ErrorKind::BrokenPipe => return Ok(()),
+            written => written.with_context(context)?,
+        }
         bar.inc(chunk.len() as u64);
     }
     sink.flush().await.with_context(context)?;
     drop(sink);
     bar.finish_and_clear();
-    if let Some(file) = partial {
-        make_readable(file.as_file()).with_context(context)?;
-        file.persist(output).map_err(|error| error.error).with_context(context)?;
+    if let Some(target) = target {
+        target.keep()?;
     }
     reader.close().await?;
     Ok(())
-}
-
-/// Temporary files are the owner's alone; a downloaded image is as readable as any new file.
-fn make_readable(file: &std::fs::File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
     let location = location(store, what)?;
     let stat = store.stat(&location).await?;
     match format {
-        Format::Json => print(&report::json(&json!({
+        Format::Json => output::print(&report::json(&json!({
             "location": location.to_string(),
             "image_id": stat.image_id,
             "bytes": stat.bytes,
@@ -183,13 +185,13 @@ async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
             "snapshots": stat.snapshots.iter().map(|snapshot| json!({
                 "name": snapshot.name, "protected": snapshot.protected, "bytes": snapshot.size,
             })).collect::<Vec<_>>(),
-        }))?),
+        }))?)?,
         Format::Table => {
             let snapshots = stat
                 .snapshots
                 .iter()
                 .map(|snapshot| format!("{}{}", snapshot.name, if snapshot.protected { " (protected)" } else { "" }));
-            print(&report::table::fields(&[
+            output::print(&report::table::fields(&[
                 ("location", location.to_string()),
                 ("image id", stat.image_id),
                 ("size", report::table::size(stat.bytes)),
@@ -197,7 +199,7 @@ async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
                 ("object size", report::table::size(stat.object_size)),
                 ("features", stat.features.to_string()),
                 ("snapshots", snapshots.collect::<Vec<_>>().join(", ")),
-            ]));
+            ]))?;
         }
     }
     Ok(())
@@ -219,9 +221,9 @@ async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
                     })
                 })
                 .collect();
-            print(&report::json(&images)?);
+            output::print(&report::json(&images)?)?;
         }
-        Format::Table => print(&report::table::images(&images)),
+        Format::Table => output::print(&report::table::images(&images))?,
     }
     if problems.is_empty() {
         return Ok(());
@@ -237,8 +239,12 @@ async fn rm(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
     let removed = store.delete(&location).await?;
     let in_trash = removed == Removed::InTrash;
     match format {
-        Format::Json => print(&report::json(&json!({ "location": location.to_string(), "in_trash": in_trash }))?),
-        Format::Table if in_trash => eprintln!("{location} is in the trash until the last of its clones is gone"),
+        Format::Json => {
+            output::print(&report::json(&json!({ "location": location.to_string(), "in_trash": in_trash }))?)?;
+        }
+        Format::Table if in_trash => {
+            eprintln!("{location} has clones: it is in the trash, to be purged when they are gone");
+        }
         Format::Table => {}
     }
     Ok(())
@@ -249,7 +255,7 @@ async fn clone(store: &Store, what: &str, target: &Target, size: Option<u64>, fo
     let pool = pool(store, target).await?;
     store.clone_image(&location, &pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
     if format == Format::Json {
-        print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?);
+        output::print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?)?;
     }
     Ok(())
 }
@@ -289,9 +295,9 @@ async fn children(store: &Store, what: &str, format: Format) -> anyhow::Result<(
                     })
                 })
                 .collect();
-            print(&report::json(&children)?);
+            output::print(&report::json(&children)?)?;
         }
-        Format::Table => print(&report::table::children(&children)),
+        Format::Table => output::print(&report::table::children(&children))?,
     }
     Ok(())
 }
@@ -311,10 +317,4 @@ fn bytes_bar(size: Option<u64>) -> ProgressBar {
         None => (ProgressBar::no_length(), "{spinner} {binary_bytes} {binary_bytes_per_sec} {msg}"),
     };
     bar.with_style(ProgressStyle::with_template(template).expect("a valid template").progress_chars("=> "))
-}
-
-fn print(text: &str) {
-    use std::io::Write;
-    // A reader that has gone wants no more.
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }

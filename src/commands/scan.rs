@@ -1,18 +1,12 @@
 //! `glance-rbd scan`.
 
-use std::{
-    collections::HashMap,
-    io::{IsTerminal, Write},
-    path::Path,
-    sync::Mutex,
-};
+use std::{collections::HashMap, io::IsTerminal, sync::Mutex};
 
-use anyhow::Context;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use reconcile::{Database, Kind, Policy, Stage};
 
-use super::interruptible;
+use super::{interruptible, output};
 use crate::{
     cli::{ClusterArgs, Format, ScanArgs},
     exit::{self, Usage},
@@ -43,7 +37,7 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
         Format::Table => report::table::scan(&scan),
         Format::Json => report::json(&scan)?,
     };
-    write(args.output.as_deref(), text.as_bytes())?;
+    output::write(args.output.as_deref(), text.as_bytes())?;
     for problem in &scan.problems {
         eprintln!("incomplete: {}: {}", problem.what, problem.why);
     }
@@ -72,24 +66,6 @@ fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
         })
     };
     names.iter().map(find).collect()
-}
-
-/// Writes the result to a file, which then has it whole or stays as it was, or to standard output.
-fn write(path: Option<&Path>, text: &[u8]) -> anyhow::Result<()> {
-    let Some(path) = path else {
-        return match std::io::stdout().write_all(text) {
-            // `glance-rbd scan | head` is no error.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
-            result => result.context("cannot write to standard output"),
-        };
-    };
-    let context = || format!("cannot write {}", path.display());
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(directory).with_context(context)?;
-    file.write_all(text).with_context(context)?;
-    file.as_file().sync_all().with_context(context)?;
-    file.persist(path).map_err(|error| error.error).with_context(context)?;
-    Ok(())
 }
 
 /// A progress bar for each stage; none where standard error is no terminal.

@@ -57,7 +57,8 @@ pub struct Added {
 /// An upload under way.
 ///
 /// [`finish`](Self::finish) makes it an image. Whatever else happens to it (an error, [`abort`](Self::abort), a drop)
-/// removes what was stored so far; a process killed meanwhile leaves an image with an [`UploadMark`].
+/// removes what was stored so far. A process killed meanwhile leaves an image, which carries an [`UploadMark`] from the moment
+/// after its creation.
 pub struct Writer {
     upload: Upload,
     /// The buffer being filled.
@@ -124,22 +125,16 @@ impl Store {
         let background = self.background();
         let create = async move {
             pool.create(&name, image_size, create).await?;
-            let image = pool.open_image(&name, OpenOptions::default()).await;
-            let id = match &image {
-                Ok(image) => image.id().await,
-                Err(error) => Err(error.clone()),
-            };
-            let (image, id) = match (image, id) {
-                (Ok(image), Ok(id)) => (image, id),
-                (_, Err(error)) | (Err(error), _) => {
+            match begin(&pool, &name, options.size).await {
+                Ok((image, id)) => Ok(Upload { image: Some(image), pool, name, id, background }),
+                Err(error) => {
                     // Created by this very call, so it is known by name to be ours.
-                    let _ = pool.remove(&name).await;
-                    return Err(error.into());
+                    if let Err(error) = pool.remove(&name).await {
+                        tracing::warn!(%error, "an upload that could not begin stays behind");
+                    }
+                    Err(error)
                 }
-            };
-            let upload = Upload { image: Some(image), pool, name, id, background };
-            UploadMark::set(upload.image(), options.size).await?;
-            Ok(upload)
+            }
         };
         let upload = self.background().finish(create, Upload::discard).await?;
         Ok(Writer {
@@ -154,6 +149,23 @@ impl Store {
             announced: options.size,
             broken: false,
         })
+    }
+}
+
+/// Opens and marks an image that was just created; on an error it is closed again.
+async fn begin(pool: &rbd::Pool, name: &str, size: Option<u64>) -> Result<(Image, String)> {
+    let image = pool.open_image(name, OpenOptions::default()).await?;
+    let begun = async {
+        let id = image.id().await?;
+        UploadMark::set(&image, size).await?;
+        Ok(id)
+    };
+    match begun.await {
+        Ok(id) => Ok((image, id)),
+        Err(error) => {
+            image.close().await?;
+            Err(error)
+        }
     }
 }
 
@@ -311,12 +323,15 @@ impl Upload {
         self.image.as_ref().expect("taken only by what ends the upload")
     }
 
-    async fn discard(mut self) {
-        if let Some(image) = self.image.take() {
+    /// What removes the image. It holds no `Upload`, so that dropping it unrun begins nothing.
+    fn discard(mut self) -> impl Future<Output = ()> + Send + use<> {
+        let rest = (self.image.take(), self.pool.clone(), std::mem::take(&mut self.name), std::mem::take(&mut self.id));
+        async move {
+            let (Some(image), pool, name, id) = rest else { return };
             if let Err(error) = image.close().await {
                 tracing::debug!(%error, "an abandoned upload did not close cleanly");
             }
-            removal::discard(&self.pool, &self.name, &self.id).await;
+            removal::discard(&pool, &name, &id).await;
         }
     }
 }

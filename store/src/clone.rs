@@ -118,20 +118,32 @@ impl Store {
             clone_format: options.format,
             ..CreateOptions::default()
         };
-        pool.clone_image(image, snapshot, child, name, create).await?;
-        if let Some(size) = larger {
+        let (image, snapshot, child, name) = (image.clone(), snapshot.clone(), child.clone(), name.to_owned());
+        let undo = (child.clone(), name.clone());
+        let clone = async move {
+            pool.clone_image(&image, &snapshot, &child, &name, create).await?;
+            let Some(size) = larger else { return Ok(()) };
             let resized = async {
-                let clone = child.open_image(name, OpenOptions::default()).await?;
+                let clone = child.open_image(&name, OpenOptions::default()).await?;
                 let resized = clone.resize(size).await;
                 clone.close().await?;
                 resized
             };
             if let Err(error) = resized.await {
-                child.remove(name).await?;
+                if let Err(error) = child.remove(&name).await {
+                    tracing::warn!(%error, "a clone that could not be enlarged stays behind");
+                }
                 return Err(error.into());
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        let undo = |()| async move {
+            let (child, name) = undo;
+            if let Err(error) = child.remove(&name).await {
+                tracing::warn!(%error, "a clone that nobody waited for stays behind");
+            }
+        };
+        self.background().finish(clone, undo).await
     }
 
     /// Copies what a clone still takes from its parent, after which it has none. `progress` counts objects, and may stop it.

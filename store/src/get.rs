@@ -84,7 +84,7 @@ impl Store {
                 image_id: image.id().await?,
                 bytes: reader.size,
                 used: image.used().await?,
-                object_size: reader.chunk,
+                object_size: image.stat().await?.object_size,
                 features: image.features().await?,
                 snapshots: image.snapshots().await?,
             })

@@ -97,14 +97,18 @@ impl Store {
         self.pool().cluster().fsid()
     }
 
-    /// Removes an image. One that is in use (open for writing, with v1 clones, with snapshots of its own) is refused and
-    /// stays as it was; one with v2 clones goes to the trash.
+    /// Removes an image; once begun it ends, even if the future is dropped. One that is in use (open for writing, with v1 clones, with snapshots of its own) is refused and
+    /// stays as it was; one with v2 clones goes
+    /// to the trash.
     ///
     /// # Errors
     /// `NotFound`, `InUse`, `ForeignCluster`, `PermissionDenied`, `Timeout`.
     pub async fn delete(&self, location: &Location) -> Result<Removed> {
-        let pool = self.pool_of(location).await?;
-        removal::remove(&pool, location.image(), None).await
+        let (pool, name) = (self.pool_of(location).await?, location.image().to_owned());
+        // Half a removal is worse than either end of it.
+        let snapshot = location.snapshot().unwrap_or(SNAPSHOT).to_owned();
+        let remove = async move { removal::remove(&pool, &name, &snapshot, None).await };
+        self.background().finish(remove, |_| async {}).await
     }
 
     /// Waits until everything that was dropped has been cleaned up: uploads removed, images closed. Call it before the

@@ -1,6 +1,6 @@
 //! The mark that an upload puts on its image while it lasts, as RBD image metadata: who writes, since when, how much.
 //!
-//! It tells a retry, and the reconciler, that an image without snapshot is an upload and not somebody's disk.
+//! It tells the reconciler that an image without snapshot is an upload and not somebody's disk.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

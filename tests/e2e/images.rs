@@ -200,11 +200,12 @@ fn any_size_is_stored_whole() {
     }
 }
 
-/// Ctrl-C at any moment of an upload, of known size or not, leaves nothing in the pool.
+/// Ctrl-C, or a signal of cron's or systemd's, at any moment of an upload leaves nothing in the pool.
 #[test]
 fn an_interrupted_upload_leaves_nothing() {
     let pool = TestPool::new();
-    for milliseconds in [20, 60, 120, 300, 900] {
+    let signals = ["-INT", "-TERM", "-HUP"].into_iter().cycle();
+    for (milliseconds, signal) in [20, 50, 80, 120, 200, 300, 900].into_iter().zip(signals) {
         let mut writer = program()
             .args(["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"])
             .stdin(Stdio::piped())
@@ -220,7 +221,7 @@ fn an_interrupted_upload_leaves_nothing() {
             }
         });
         std::thread::sleep(Duration::from_millis(milliseconds));
-        sh("kill", &["-INT", &writer.id().to_string()]);
+        sh("kill", &[signal, &writer.id().to_string()]);
         let status = writer.wait().unwrap();
         // Before the handler is set up, the signal itself ends the process.
         assert!(status.code().is_none_or(|code| code == 130), "{status}");
@@ -228,4 +229,97 @@ fn an_interrupted_upload_leaves_nothing() {
         assert!(pool.images().is_empty(), "after {milliseconds} ms");
         assert_eq!(rbd(&["trash", "ls", &pool.0]), "");
     }
+}
+
+/// A source that gives nothing must not keep an interrupted upload: reading from it cannot be stopped.
+#[test]
+fn an_upload_that_waits_for_its_source_is_interrupted_too() {
+    let pool = TestPool::new();
+    let mut writer = program()
+        .args(["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while pool.images().is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
+    sh("kill", &["-INT", &writer.id().to_string()]);
+    while writer.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < Duration::from_secs(60), "still there");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(writer.wait().unwrap().code(), Some(130));
+    assert!(pool.images().is_empty());
+}
+
+/// A full pool hangs the stock driver for ever, and leaves what was written.
+#[test]
+fn a_pool_over_its_quota_refuses_and_keeps_nothing() {
+    let pool = TestPool::new();
+    sh("ceph", &["osd", "pool", "set-quota", &pool.0, "max_bytes", "20971520"]);
+    let mut stored = 0;
+    let started = Instant::now();
+    let refused = loop {
+        let arguments = ["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"];
+        let ran = run_with_input(&arguments, &noise(stored, 8 * MIB));
+        if ran.code != 0 {
+            break ran;
+        }
+        stored += 1;
+        assert!(started.elapsed() < Duration::from_secs(60), "the quota must bite some time");
+    };
+    assert!(refused.stderr.contains("StorageFull") && refused.stderr.contains("hint: see how full"), "{refused:?}");
+    assert_eq!(pool.images().len() as u64, stored);
+    assert_eq!(rbd(&["trash", "ls", &pool.0]), "");
+}
+
+/// With clones of the second kind the image goes to the trash, and the clones notice nothing.
+#[test]
+fn an_image_with_v2_clones_goes_to_the_trash() {
+    let pool = TestPool::new();
+    let (id, data) = (uuid(), noise(1, 9 * MIB));
+    pool.put(&id, &data);
+    let clone = format!("vms/{}", uuid());
+    rbd(&["clone", "--rbd-default-clone-format", "2", &format!("{}/{id}@snap", pool.0), &clone]);
+    let removed = run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance", "--format", "json"]).ok().json();
+    assert_eq!(removed["in_trash"], true);
+    assert!(pool.images().is_empty() && rbd(&["trash", "ls", &pool.0]).contains(&id));
+    let mut export = Command::new("rbd");
+    export.args(["--id", "glance", "export", &clone, "-"]);
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("data"), &data).unwrap();
+    prints(export, &directory.path().join("data"));
+    rbd(&["rm", &clone]);
+    rbd(&["trash", "purge", &pool.0]);
+    assert_eq!(rbd(&["trash", "ls", &pool.0]), "", "and can be purged when they are gone");
+}
+
+/// What is no plain file is written to, not replaced.
+#[test]
+fn a_device_or_a_pipe_is_written_to() {
+    let pool = TestPool::new();
+    let (id, data) = (uuid(), noise(1, 9 * MIB));
+    pool.put(&id, &data);
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).display().to_string();
+    let get = |output: &str| run(&["image", "get", &id, "--pool", &pool.0, "--user", "glance", "-o", output]);
+    sh("mkfifo", &[&path("pipe")]);
+    let pipe = path("pipe");
+    let reader = std::thread::spawn(move || std::fs::read(pipe).unwrap());
+    get(&path("pipe")).ok();
+    assert_eq!(reader.join().unwrap(), data);
+    get("/dev/null").ok();
+    assert_eq!(std::fs::read("/dev/null").unwrap(), b"");
+    std::fs::write(path("target"), b"old").unwrap();
+    std::os::unix::fs::symlink(path("target"), path("link")).unwrap();
+    get(&path("link")).ok();
+    assert!(std::fs::symlink_metadata(path("link")).unwrap().is_symlink());
+    assert_eq!(std::fs::read(path("target")).unwrap(), data);
+    // A download that fails leaves what was there, and nothing beside it.
+    assert_eq!(run(&["image", "get", &uuid(), "--pool", &pool.0, "--user", "glance", "-o", &path("target")]).code, 1);
+    assert_eq!(std::fs::read(path("target")).unwrap(), data);
+    assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
 }

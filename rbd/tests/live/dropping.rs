@@ -94,6 +94,17 @@ fn an_image_dropped_with_operations_in_flight_closes() {
     });
 }
 
+/// A write that is done, but whose future nobody has asked yet, must not keep the image open.
+#[test]
+fn closing_does_not_wait_for_futures_that_nobody_asks() {
+    in_scratch(async |pool| {
+        let image = image(&pool, "a", MIB).await;
+        let kept = image.write(0, vec![1; 4096].into());
+        tokio::time::timeout(Duration::from_secs(20), image.close()).await.expect("it closes").unwrap();
+        kept.await.unwrap();
+    });
+}
+
 /// An open, or a connection, that nobody waits for any more is closed when it is there.
 #[test]
 fn opens_and_connections_dropped_half_way_leave_nothing() {

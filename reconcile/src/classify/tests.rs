@@ -114,6 +114,7 @@ fn an_image_that_no_location_owns() {
         ("whole, queued", whole(A), Some(row(A, "queued")), &["unregistered"]),
         ("a snapshot that died, no row", clone(), None, &["leaked-clone"]),
         ("a snapshot that died, queued", clone(), Some(row(A, "queued")), &["leaked-clone"]),
+        ("a clone, active, its data elsewhere", clone(), Some(row(A, "active")), &["in-flight"]),
         ("active, its data elsewhere", whole(A), Some(row(A, "active")), &["in-flight"]),
         ("active, a copy in progress", image(A), Some(copying(row(A, "active"))), &["in-flight"]),
         ("deleted in mid-copy", image(A), Some(copying(row(A, "deleted"))), &["orphan-deleted"]),
@@ -168,8 +169,15 @@ fn a_location_whose_image_is_not_as_it_should_be() {
     assert_eq!(kinds(&with(vec![other])), ["missing-snapshot"], "not by a part of the name");
 
     let mut trashed = with(vec![]);
-    trashed.trash.insert(A.into(), Trashed { id: "1".into(), deferred_until: now() });
+    trashed.trash.insert(A.into(), Trashed { id: "1".into(), deleted: now(), deferred_until: now() });
     assert_eq!(kinds(&trashed), ["trashed-image"]);
+
+    let mut unread = with(vec![]);
+    unread.unread.insert(A.into());
+    assert!(kinds(&unread).is_empty(), "what cannot be read is not missing");
+    let mut going = with(vec![]);
+    going.going.insert(A.into());
+    assert!(kinds(&going).is_empty(), "a removal under way has not lost anything");
 
     let dead = facts(vec![], vec![row(A, "deleted")], vec![at(A)]);
     assert!(kinds(&dead).is_empty(), "a deleted row promises nothing");
@@ -251,6 +259,10 @@ fn equal_images_are_one_finding() {
         change(&mut rows[0]);
         kinds(&facts(images.clone(), rows, locations.clone()))
     };
+    let shared = vec![at(A), location(B, &format!("rbd://{FSID}/images/{A}/snap"))];
+    assert!(kinds(&facts(vec![whole(A)], rows.clone(), shared)).is_empty(), "one image with two rows is no duplicate");
+    let immense = rows.iter().cloned().map(|row| GlanceImage { size: Some(u64::MAX), ..row }).collect();
+    assert_eq!(kinds(&facts(images.clone(), immense, locations.clone())), ["duplicate"]);
     assert!(different(|row| row.size = Some(101)).is_empty());
     assert!(different(|row| row.size = None).is_empty());
     assert!(different(|row| row.multihash = Some(("sha256".into(), "5e".into()))).is_empty());

@@ -187,7 +187,8 @@ impl Database {
         Ok(facts)
     }
 
-    /// Begins a deferred transaction: one snapshot for all that is read, and no lock that would keep a writer out.
+    /// Begins a deferred transaction: one snapshot for all that is read. Unless the database is in WAL mode, writers wait
+    /// until it ends, so nothing but reading happens in it.
     async fn begin(&self, connection: &mut SqliteConnection) -> Result<(), DatabaseError> {
         sqlx::query("BEGIN").execute(connection).await.map(drop).map_err(|error| self.read_error(error))
     }

@@ -29,12 +29,6 @@ pub struct Problem {
     pub why: String,
 }
 
-impl Problem {
-    pub(crate) fn new(what: impl Into<String>, why: &impl ToString) -> Self {
-        Self { what: what.into(), why: why.to_string() }
-    }
-}
-
 /// What a scan is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
@@ -68,12 +62,14 @@ pub async fn images(pool: &Pool, progress: &Progress<'_>) -> rbd::Result<(Vec<Rb
     let mut facts = Facts::default();
     let mut problems = Vec::new();
     let directory = pool::directory(pool).await?;
-    for (name, id, read) in pool::images(pool, directory, progress).await {
+    for (name, id, read) in pool::images(pool, directory, progress).await? {
         keep(&mut facts, &mut problems, name, id, read);
     }
-    problems.extend(
-        facts.broken.iter().map(|(name, id)| Problem::new(pool.path(name), &format!("rbd_header.{id} is missing"))),
-    );
+    look_again_at_broken(&mut facts, &mut problems, pool).await;
+    problems.extend(facts.broken.iter().map(|(name, id)| Problem {
+        what: name.clone(),
+        why: format!("it is in the directory, but rbd_header.{id} is not there"),
+    }));
     facts.images.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((facts.images, problems))
 }
@@ -92,7 +88,7 @@ pub(crate) async fn gather(
         ..Facts::default()
     };
     let directory = pool::directory(pool).await?;
-    for (name, id, read) in pool::images(pool, directory, progress).await {
+    for (name, id, read) in pool::images(pool, directory, progress).await? {
         keep(&mut facts, &mut problems, name, id, read);
     }
     facts.trash = pool::trash(pool).await?;
@@ -111,7 +107,22 @@ fn keep(facts: &mut Facts, problems: &mut Vec<Problem>, name: String, id: String
         Read::Image(image) => facts.images.push(*image),
         Read::Broken => facts.broken.push((name, id)),
         Read::Gone => {}
-        Read::Failed(problem) => problems.push(problem),
+        Read::Failed(error) => {
+            problems.push(Problem { what: name.clone(), why: error.to_string() });
+            facts.unread.insert(name);
+        }
+    }
+}
+
+/// An image is in the directory before it has a header, and for a moment after it has none: only one that stays so is broken.
+async fn look_again_at_broken(facts: &mut Facts, problems: &mut Vec<Problem>, pool: &Pool) {
+    if facts.broken.is_empty() {
+        return;
+    }
+    tokio::time::sleep(SETTLE).await;
+    for (name, id) in std::mem::take(&mut facts.broken) {
+        let read = pool::image(pool, &name, &id).await;
+        keep(facts, problems, name, id, read);
     }
 }
 
@@ -135,11 +146,16 @@ async fn look_again(
     if !doubts.is_empty() {
         tokio::time::sleep(SETTLE).await;
         let names: HashSet<String> = doubts.iter().filter_map(|doubt| doubt.image.clone()).collect();
+        // librbd lists an image that is being removed among the images; the directory no longer has it.
+        let listed: HashSet<String> = pool.images().await?.into_iter().map(|spec| spec.name).collect();
         for name in names {
             let (id, read) = match pool::id_of(pool, &name).await? {
                 Some(id) => (id.clone(), pool::image(pool, &name, &id).await),
                 None => (String::new(), Read::Gone),
             };
+            if matches!(read, Read::Gone) && listed.contains(&name) {
+                facts.going.insert(name.clone());
+            }
             again.push((name, id, read));
         }
         facts.trash = pool::trash(pool).await?;
@@ -156,5 +172,6 @@ async fn look_again(
     facts.glance.locations.retain(|location| !rows.contains(&location.image_id));
     facts.glance.images.extend(now.images);
     facts.glance.locations.extend(now.locations);
+    look_again_at_broken(facts, problems, pool).await;
     Ok(())
 }

@@ -9,7 +9,7 @@ use store::{UPLOAD_MARK, UploadMark};
 
 use super::{
     encoding::Decoder,
-    header, {Problem, Progress, Stage},
+    header, {Progress, Stage},
 };
 use crate::facts::{Closer, RbdImage, SnapshotFacts, Trashed};
 
@@ -27,7 +27,7 @@ pub(super) enum Read {
     Broken,
     /// Removed or renamed since the directory was read.
     Gone,
-    Failed(Problem),
+    Failed(rbd::Error),
 }
 
 /// Names and ids of the pool's images, from its directory object.
@@ -51,11 +51,13 @@ pub(super) async fn directory(pool: &Pool) -> rbd::Result<Vec<(String, String)>>
 }
 
 /// Reads the facts of every image named, in no particular order.
+///
+/// A cluster that has stopped to answer is an error at once: each further image would take as long to find it out.
 pub(super) async fn images(
     pool: &Pool,
     directory: Vec<(String, String)>,
     progress: &Progress<'_>,
-) -> Vec<(String, String, Read)> {
+) -> rbd::Result<Vec<(String, String, Read)>> {
     let total = directory.len() as u64;
     let reads = directory.into_iter().map(|(name, id)| async {
         let read = image(pool, &name, &id).await;
@@ -64,10 +66,15 @@ pub(super) async fn images(
     let mut reads = stream::iter(reads).buffer_unordered(HEADERS_IN_FLIGHT);
     let mut all = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
     while let Some(read) = reads.next().await {
+        if let (_, _, Read::Failed(error)) = &read
+            && error.kind == rbd::ErrorKind::TimedOut
+        {
+            return Err(error.clone());
+        }
         all.push(read);
         progress(Stage::Pool, all.len() as u64, Some(total));
     }
-    all
+    Ok(all)
 }
 
 /// Reads the facts of one image.
@@ -81,7 +88,7 @@ pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
     let omap = match omap {
         Ok(omap) => omap,
         Err(error) if error.is_not_found() => return gone_or_broken(pool, name, id).await,
-        Err(error) => return Read::Failed(Problem::new(pool.path(name), &error)),
+        Err(error) => return Read::Failed(error),
     };
     match header::decode(name, id, &omap) {
         Ok(image) => Read::Image(Box::new(image)),
@@ -90,7 +97,7 @@ pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
         Err(_) => match ask_librbd(pool, name, id).await {
             Ok(image) => Read::Image(Box::new(image)),
             Err(error) if error.is_not_found() => gone_or_broken(pool, name, id).await,
-            Err(error) => Read::Failed(Problem::new(pool.path(name), &error)),
+            Err(error) => Read::Failed(error),
         },
     }
 }
@@ -100,7 +107,7 @@ async fn gone_or_broken(pool: &Pool, name: &str, id: &str) -> Read {
     match id_of(pool, name).await {
         Ok(Some(now)) if now == id => Read::Broken,
         Ok(_) => Read::Gone,
-        Err(error) => Read::Failed(Problem::new(pool.path(name), &error)),
+        Err(error) => Read::Failed(error),
     }
 }
 
@@ -126,7 +133,8 @@ pub(super) async fn id_of(pool: &Pool, name: &str) -> rbd::Result<Option<String>
 async fn ask_librbd(pool: &Pool, name: &str, id: &str) -> rbd::Result<RbdImage> {
     let image = pool.open_image_by_id(id, OpenOptions::read_only()).await?;
     let facts = async {
-        let time = |time| Timestamp::try_from(time).ok();
+        // Images older than Ceph 13 have no times, which librbd gives as 1970.
+        let time = |time| Timestamp::try_from(time).ok().filter(|&time| time > Timestamp::UNIX_EPOCH);
         let snapshots = image.snapshots().await?.into_iter();
         let mark = image.metadata(UPLOAD_MARK).await?;
         Ok(RbdImage {
@@ -158,14 +166,15 @@ async fn ask_librbd(pool: &Pool, name: &str, id: &str) -> rbd::Result<RbdImage> 
 
 /// The pool's trash, by the name each image had.
 pub(super) async fn trash(pool: &Pool) -> rbd::Result<HashMap<String, Trashed>> {
-    let entries = pool.trash_list().await?;
-    Ok(entries
-        .into_iter()
-        .map(|entry| {
-            let deferred_until = Timestamp::try_from(entry.deferred_until).unwrap_or(Timestamp::MAX);
-            (entry.name, Trashed { id: entry.id, deferred_until })
-        })
-        .collect())
+    let mut trash: HashMap<String, Trashed> = HashMap::new();
+    for entry in pool.trash_list().await? {
+        let deleted = Timestamp::try_from(entry.deleted_at).unwrap_or(Timestamp::MIN);
+        let deferred_until = Timestamp::try_from(entry.deferred_until).unwrap_or(Timestamp::MAX);
+        if trash.get(&entry.name).is_none_or(|known| known.deleted < deleted) {
+            trash.insert(entry.name, Trashed { id: entry.id, deleted, deferred_until });
+        }
+    }
+    Ok(trash)
 }
 
 /// Reads suspects again, by id, with what only an opened image tells.
@@ -191,9 +200,10 @@ pub(super) async fn look_closer(
 async fn closer(pool: &Pool, suspect: &RbdImage) -> Read {
     match id_of(pool, &suspect.name).await {
         Ok(Some(id)) if id == suspect.id => {}
-        // Removed, or another image by now, which the next scan will meet.
-        Ok(_) => return Read::Gone,
-        Err(error) => return Read::Failed(Problem::new(pool.path(&suspect.name), &error)),
+        // Another image of that name by now; too young to be a suspect.
+        Ok(Some(id)) => return image(pool, &suspect.name, &id).await,
+        Ok(None) => return Read::Gone,
+        Err(error) => return Read::Failed(error),
     }
     let look = async {
         let image = pool.open_image_by_id(&suspect.id, OpenOptions::read_only()).await?;
@@ -214,7 +224,7 @@ async fn closer(pool: &Pool, suspect: &RbdImage) -> Read {
     let closer = match look.await {
         Ok(closer) => closer,
         Err(error) if error.is_not_found() => return gone_or_broken(pool, &suspect.name, &suspect.id).await,
-        Err(error) => return Read::Failed(Problem::new(pool.path(&suspect.name), &error)),
+        Err(error) => return Read::Failed(error),
     };
     // The header once more, after the watchers: an upload that ended in between shows its snapshot here.
     match image(pool, &suspect.name, &suspect.id).await {

@@ -8,7 +8,8 @@ use bindgen::callbacks::{IntKind, ParseCallbacks};
 
 /// What `rbd` calls; nothing else of the two headers is bound.
 const FUNCTIONS: &str = "rados_.*|rbd_.*";
-const VARIABLES: &str = "LIBRBD_VER_.*|RBD_.*|LIBRADOS_OP_FLAG_.*|LIBRADOS_OPERATION_.*|LIBRADOS_LOCK_.*";
+const VARIABLES: &str =
+    "LIBRBD_VER_.*|RBD_.*|LIBRADOS_OP_FLAG_.*|LIBRADOS_OPERATION_.*|LIBRADOS_LOCK_.*|LIBRADOS_CREATE_.*";
 
 /// Catches the two version numbers as bindgen meets them.
 #[derive(Debug)]

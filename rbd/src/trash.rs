@@ -1,6 +1,9 @@
 //! The trash: where images wait before they are gone.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ptr,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     cluster::{c_strings, owned},
@@ -57,6 +60,27 @@ impl From<u32> for TrashSource {
 }
 
 impl Pool {
+    /// Makes sure that the pool can move images to the trash, and so remove them, when it is full: the trash is an object
+    /// that the first move creates, which a full pool refuses.
+    ///
+    /// Implements: `rados_write_op_create`, `rados_write_op_operate`.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `NoSpace`.
+    pub async fn prepare_trash(&self) -> Result<()> {
+        self.call("create", "rbd_trash", |io| {
+            // SAFETY: a live handle, a write operation that is released again, and C strings or nulls where they may be.
+            unsafe {
+                let op = rbd_sys::rados_create_write_op();
+                rbd_sys::rados_write_op_create(op, rbd_sys::LIBRADOS_CREATE_IDEMPOTENT.cast_signed(), ptr::null());
+                let code = rbd_sys::rados_write_op_operate(op, io, c"rbd_trash".as_ptr(), ptr::null_mut(), 0);
+                rbd_sys::rados_release_write_op(op);
+                code
+            }
+        })
+        .await
+    }
+
     /// Moves an image to the trash, where it stays at least `deferment`. It keeps its data, snapshots and clones.
     ///
     /// Ceph does not refuse an image that a client has open for writing: look at its watchers before *and after*.

@@ -122,6 +122,7 @@ impl Store {
             ..CreateOptions::default()
         };
         let image_size = options.size.unwrap_or(0);
+        self.prepare_trash().await;
         let background = self.background();
         let create = async move {
             pool.create(&name, image_size, create).await?;

@@ -48,6 +48,7 @@ pub use self::{
     removal::Removed,
 };
 use rbd::{Cluster, ConnectOptions, Pool};
+use tokio::sync::OnceCell;
 
 /// A store: a pool of a cluster, and the connection to it.
 #[derive(Clone)]
@@ -56,6 +57,8 @@ pub struct Store(Arc<Opened>);
 struct Opened {
     config: Config,
     pool: Pool,
+    /// Set once the pool is known to have a trash.
+    trash: OnceCell<()>,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
 }
@@ -76,7 +79,7 @@ impl Store {
         })
         .await?;
         let pool = cluster.pool(&config.pool).await?;
-        Ok(Self(Arc::new(Opened { config, pool, background: Background::new() })))
+        Ok(Self(Arc::new(Opened { config, pool, trash: OnceCell::new(), background: Background::new() })))
     }
 
     /// The options it was opened with.
@@ -126,6 +129,14 @@ impl Store {
             pool: self.pool().name().to_owned(),
             image: id.to_owned(),
             snapshot: SNAPSHOT.to_owned(),
+        }
+    }
+
+    /// Makes sure, once, that what is stored can be removed again when the pool is full.
+    async fn prepare_trash(&self) {
+        let prepared = self.0.trash.get_or_try_init(|| self.pool().prepare_trash()).await;
+        if let Err(error) = prepared {
+            tracing::debug!(%error, "cannot make sure of the pool's trash");
         }
     }
 

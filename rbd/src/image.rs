@@ -92,6 +92,8 @@ pub(crate) struct OpenImage {
     pub(crate) pool: Pool,
     /// `pool/name@snap`, for errors.
     pub(crate) path: String,
+    /// The snapshot it was opened at.
+    pub(crate) snapshot: Option<String>,
     closed: Mutex<Option<oneshot::Sender<Result<()>>>>,
 }
 
@@ -197,7 +199,7 @@ impl Pool {
         if let Some(snapshot) = &options.snapshot {
             path = format!("{path}@{snapshot}");
         }
-        let pool = self.clone();
+        let (pool, snapshot_name) = (self.clone(), options.snapshot);
         self.cluster()
             .blocking("open image", path.clone(), move || {
                 let mut handle = ptr::null_mut();
@@ -205,7 +207,9 @@ impl Pool {
                 // SAFETY: live handles, C strings (the snapshot's may be null: the head) and an out pointer.
                 let code = unsafe { open(pool.raw(), what.as_ptr(), &raw mut handle, snapshot) };
                 check("open image", path.as_str(), code)?;
-                Ok(Image { open: Arc::new(OpenImage { handle, pool, path, closed: Mutex::new(None) }) })
+                Ok(Image {
+                    open: Arc::new(OpenImage { handle, pool, path, snapshot: snapshot_name, closed: Mutex::new(None) }),
+                })
             })
             .await
     }

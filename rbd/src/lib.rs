@@ -28,6 +28,7 @@ mod features;
 mod image;
 mod lock;
 mod metadata;
+mod object_map;
 mod pool;
 mod progress;
 mod read_op;
@@ -43,6 +44,7 @@ pub use self::{
     features::{Features, Flags},
     image::{CreateOptions, Image, ImageStat, OpenOptions, Watcher},
     lock::Locker,
+    object_map::ObjectMap,
     pool::{ImageSpec, Pool},
     progress::{Progress, silent},
     read_op::{ObjectRead, OmapEntry, ReadOp},

@@ -75,6 +75,37 @@ fn holes_are_holes() {
     });
 }
 
+/// librbd's own count of an image that is resized meanwhile ended the process with a failed assertion.
+#[test]
+fn usage_is_counted_while_the_image_changes() {
+    in_scratch(async |pool| {
+        let image = image(&pool, "a", 64 * MIB).await;
+        image.write(0, vec![7; 8 * MIB as usize].into()).await.unwrap();
+        image.flush().await.unwrap();
+        image.create_snapshot("snap").await.unwrap();
+        let reader = pool.open_image("a", OpenOptions::read_only()).await.unwrap();
+        let at = pool.open_image("a", OpenOptions::at_snapshot("snap")).await.unwrap();
+        let resize = async {
+            for n in 0..10 {
+                image.resize((1 + n % 2 * 200) * 4 * MIB).await.unwrap();
+            }
+        };
+        let count = async {
+            for _ in 0..50 {
+                reader.used().await.unwrap();
+                assert_eq!(at.used().await.unwrap(), 8 * MIB);
+            }
+        };
+        futures_util::join!(resize, count);
+        let mut bare = CreateOptions { features: Some(Features::LAYERING), ..CreateOptions::default() };
+        bare.order = Some(22);
+        pool.create("bare", 64 * MIB, bare).await.unwrap();
+        let bare = pool.open_image("bare", OpenOptions::default()).await.unwrap();
+        bare.write(5 * MIB, vec![7; 10].into()).await.unwrap();
+        assert_eq!(bare.used().await.unwrap(), 4 * MIB, "without an object map each object is asked for");
+    });
+}
+
 #[test]
 fn names_are_taken_freed_and_changed() {
     in_scratch(async |pool| {

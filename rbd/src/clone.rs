@@ -1,11 +1,12 @@
 //! Copy-on-write clones: making them, finding them, and making them independent.
 
 use crate::{
-    cluster::{c_strings, owned},
+    create::CreateOptions,
     errno::{ERANGE, Error, ErrorKind, Result, check},
-    image::{CreateOptions, Image, OpenOptions},
+    image::{Image, OpenOptions},
     pool::Pool,
     progress::Progress,
+    strings::{c_strings, owned},
 };
 
 /// An image somewhere in the cluster, as clones and parents name each other.

@@ -1,6 +1,6 @@
 //! The one place where a negative return value of librados or librbd becomes an [`Error`].
 
-use std::{ffi::CString, fmt, io};
+use std::{fmt, io};
 
 /// The result of an operation on the cluster.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -162,11 +162,6 @@ pub(crate) fn check<C: Into<i64>>(operation: &'static str, object: impl Into<Str
     if code < 0 { Err(Error::new(operation, object, code)) } else { Ok(code) }
 }
 
-/// A C string of `text`, which must not hold a NUL byte.
-pub(crate) fn c_string(operation: &'static str, text: &str) -> Result<CString> {
-    CString::new(text).map_err(|_| Error::of_kind(ErrorKind::InvalidArgument, operation, format!("{text:?}")))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -184,10 +179,5 @@ mod tests {
     fn a_count_is_no_error() {
         assert_eq!(check("list", "images", 7).unwrap(), 7);
         assert_eq!(check("list", "images", -122).unwrap_err().kind, ErrorKind::NoSpace);
-    }
-
-    #[test]
-    fn a_nul_byte_is_refused_before_it_reaches_c() {
-        assert_eq!(c_string("open image", "a\0b").unwrap_err().kind, ErrorKind::InvalidArgument);
     }
 }

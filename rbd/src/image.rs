@@ -1,43 +1,25 @@
 //! An open image: reading, writing, resizing and asking about it.
 
 use std::{
-    ffi::{CString, c_char, c_void},
-    future::Future,
+    ffi::{c_char, c_void},
     mem::MaybeUninit,
     ptr,
     sync::{Arc, Mutex},
     time::{Duration, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
 use tokio::sync::oneshot;
 
 use crate::{
-    cluster::{Sendable, owned, text},
-    completion::{RBD, blocking, patiently, submit},
-    errno::{ERANGE, Error, ErrorKind, Result, c_string, check},
+    cluster::Sendable,
+    completion::{blocking, patiently},
+    errno::{ERANGE, Error, ErrorKind, Result, check},
     features::{Features, Flags},
     pool::Pool,
     progress::{Progress, Watch},
     reap::reap,
+    strings::{c_string, owned, text},
 };
-
-/// How to create an image or a clone. What is not given is left to the cluster's configuration.
-#[derive(Debug, Clone, Default)]
-pub struct CreateOptions {
-    /// log2 of the object size: 22 for 4 MiB, 23 for 8 MiB.
-    pub order: Option<u8>,
-    /// The features, all of them.
-    pub features: Option<Features>,
-    /// Bytes written to one object before the next; needs `stripe_count`.
-    pub stripe_unit: Option<u64>,
-    /// Objects to stripe over; needs `stripe_unit`.
-    pub stripe_count: Option<u64>,
-    /// The pool that data objects go to (an erasure-coded one, say), by name.
-    pub data_pool: Option<String>,
-    /// For clones: 1 (parent snapshot must be protected) or 2.
-    pub clone_format: Option<u8>,
-}
 
 /// Whether an image is opened to write, and at which snapshot.
 #[derive(Debug, Clone, Default)]
@@ -144,22 +126,6 @@ pub struct Watcher {
 }
 
 impl Pool {
-    /// Creates an image of `size` bytes (format 2) and leaves it closed.
-    ///
-    /// Implements: `rbd_create4`.
-    ///
-    /// # Errors
-    /// `AlreadyExists`, `NoSpace`, `PermissionDenied`, `InvalidArgument`.
-    pub async fn create(&self, name: &str, size: u64, options: CreateOptions) -> Result<()> {
-        let c_name = c_string("create image", name)?;
-        let options = options.build()?;
-        self.call("create image", name, move |io| {
-            // SAFETY: live handles and a C string.
-            unsafe { rbd_sys::rbd_create4(io, c_name.as_ptr(), size, options.raw()) }
-        })
-        .await
-    }
-
     /// Opens an image by name.
     ///
     /// Implements: `rbd_open`, `rbd_open_read_only`.
@@ -430,119 +396,6 @@ impl Image {
         self.call("resize", move |image| unsafe { rbd_sys::rbd_resize(image, size) }).await
     }
 
-    /// Writes `data` at `offset`. Submitted now; the future waits.
-    ///
-    /// Implements: `rbd_aio_write2`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` beyond the end; `NoSpace`, `ReadOnly`, `TimedOut`, `Blocklisted`.
-    pub fn write(&self, offset: u64, data: Bytes) -> impl Future<Output = Result<()>> + Send + use<> {
-        let (pointer, length) = (data.as_ptr(), data.len());
-        // SAFETY: the payload owns the bytes, which do not move with it, and the image; librbd only reads them.
-        self.submit("write to", data, move |image, _, completion| unsafe {
-            rbd_sys::rbd_aio_write2(image, offset, length, pointer.cast(), completion, 0)
-        })
-    }
-
-    /// Reads `length` bytes at `offset`; fewer at the end of the image. Submitted now; the future waits.
-    ///
-    /// Implements: `rbd_aio_read2`.
-    ///
-    /// # Errors
-    /// `InvalidArgument` beyond the end; `TimedOut`, `Blocklisted`.
-    pub fn read(&self, offset: u64, length: usize) -> impl Future<Output = Result<Bytes>> + Send + use<> {
-        let buffer = BytesMut::with_capacity(length);
-        // SAFETY: the payload owns the buffer, with room for `length` bytes at an address that does not move with it.
-        let read = self.submit_value("read from", buffer, move |image, buffer: *mut BytesMut, completion| unsafe {
-            let pointer = (*buffer).as_mut_ptr();
-            rbd_sys::rbd_aio_read2(image, offset, length, pointer.cast(), completion, 0)
-        });
-        async move {
-            let (read, mut buffer) = read.await?;
-            let read = usize::try_from(read).unwrap_or(0).min(length);
-            // SAFETY: librbd filled `read` bytes (holes as zeroes), which is at most the capacity.
-            unsafe { buffer.set_len(read) };
-            Ok(buffer.freeze())
-        }
-    }
-
-    /// Makes a range read as zeroes, freeing its space where it can. Submitted now; the future waits.
-    ///
-    /// Implements: `rbd_aio_write_zeroes`.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn write_zeroes(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send + use<> {
-        let length = usize::try_from(length).unwrap_or(usize::MAX);
-        // SAFETY: an open image; no buffer.
-        self.submit("write zeroes to", (), move |image, _, completion| unsafe {
-            rbd_sys::rbd_aio_write_zeroes(image, offset, length, completion, 0, 0)
-        })
-    }
-
-    /// Gives a range's space back where whole discard granules fall into it; what is read there afterwards is zeroes only
-    /// for those. Submitted now; the future waits.
-    ///
-    /// Implements: `rbd_aio_discard`.
-    ///
-    /// # Errors
-    /// As [`write`](Self::write).
-    pub fn discard(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send + use<> {
-        // SAFETY: an open image; no buffer.
-        self.submit("discard from", (), move |image, _, completion| unsafe {
-            rbd_sys::rbd_aio_discard(image, offset, length, completion)
-        })
-    }
-
-    /// Waits until all writes completed so far are durable. Submitted now; the future waits.
-    ///
-    /// Implements: `rbd_aio_flush`.
-    ///
-    /// # Errors
-    /// What a write still in the cache failed with.
-    pub fn flush(&self) -> impl Future<Output = Result<()>> + Send + use<> {
-        // SAFETY: an open image; no buffer.
-        self.submit("flush", (), |image, _, completion| unsafe { rbd_sys::rbd_aio_flush(image, completion) })
-    }
-
-    /// Submits an asynchronous operation whose buffer it owns until the callback.
-    fn submit<B, F>(
-        &self,
-        operation: &'static str,
-        buffer: B,
-        start: F,
-    ) -> impl Future<Output = Result<()>> + Send + use<B, F>
-    where
-        B: Send + 'static,
-        F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
-    {
-        let value = self.submit_value(operation, buffer, start);
-        async move { value.await.map(drop) }
-    }
-
-    fn submit_value<B, F>(
-        &self,
-        operation: &'static str,
-        buffer: B,
-        start: F,
-    ) -> impl Future<Output = Result<(i64, B)>> + Send + use<B, F>
-    where
-        B: Send + 'static,
-        F: FnOnce(rbd_sys::rbd_image_t, *mut B, rbd_sys::rbd_completion_t) -> i32,
-    {
-        let handle = self.raw();
-        // SAFETY: the image is kept open; `start` hands C the buffer that the payload owns, and the completion, once.
-        let submitted =
-            unsafe { submit(&RBD, self.open.clone(), buffer, |buffer, completion| start(handle, buffer, completion)) };
-        let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
-        async move {
-            match submitted.done(timeout).await {
-                Some((value, buffer)) => check(operation, path, value).map(|value| (value, buffer)),
-                None => Err(Error::of_kind(ErrorKind::TimedOut, operation, path)),
-            }
-        }
-    }
-
     /// Runs a blocking call that answers 0 or an error.
     pub(crate) async fn call(
         &self,
@@ -626,61 +479,4 @@ impl std::fmt::Debug for Image {
 pub(crate) fn system_time(seconds: i64, nanoseconds: i64) -> SystemTime {
     SystemTime::UNIX_EPOCH
         + Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanoseconds).unwrap_or(0).min(999_999_999))
-}
-
-/// librbd's bag of image options.
-pub(crate) struct ImageOptions(rbd_sys::rbd_image_options_t);
-
-impl ImageOptions {
-    pub(crate) fn raw(&self) -> rbd_sys::rbd_image_options_t {
-        self.0
-    }
-}
-
-// SAFETY: a plain allocation that is used by one thread at a time.
-unsafe impl Send for ImageOptions {}
-
-impl Drop for ImageOptions {
-    fn drop(&mut self) {
-        // SAFETY: created by us, destroyed once.
-        unsafe { rbd_sys::rbd_image_options_destroy(self.0) }
-    }
-}
-
-impl CreateOptions {
-    /// Implements: `rbd_image_options_create`, `rbd_image_options_set_uint64`, `rbd_image_options_set_string`.
-    pub(crate) fn build(&self) -> Result<ImageOptions> {
-        let mut raw = ptr::null_mut();
-        // SAFETY: an out pointer.
-        unsafe { rbd_sys::rbd_image_options_create(&raw mut raw) };
-        let built = ImageOptions(raw);
-        let numbers = [
-            (rbd_sys::RBD_IMAGE_OPTION_FORMAT, Some(2)),
-            (rbd_sys::RBD_IMAGE_OPTION_ORDER, self.order.map(u64::from)),
-            (rbd_sys::RBD_IMAGE_OPTION_FEATURES, self.features.map(|features| features.0)),
-            (rbd_sys::RBD_IMAGE_OPTION_STRIPE_UNIT, self.stripe_unit),
-            (rbd_sys::RBD_IMAGE_OPTION_STRIPE_COUNT, self.stripe_count),
-            (rbd_sys::RBD_IMAGE_OPTION_CLONE_FORMAT, self.clone_format.map(u64::from)),
-        ];
-        for (option, value) in numbers {
-            if let Some(value) = value {
-                // SAFETY: live options; librbd checks option and value.
-                let code = unsafe { rbd_sys::rbd_image_options_set_uint64(built.0, option.cast_signed(), value) };
-                check("set", format!("image option {option} = {value}"), code)?;
-            }
-        }
-        if let Some(pool) = &self.data_pool {
-            let c_pool: CString = c_string("set data pool", pool)?;
-            // SAFETY: live options and a C string, which librbd copies.
-            let code = unsafe {
-                rbd_sys::rbd_image_options_set_string(
-                    built.0,
-                    rbd_sys::RBD_IMAGE_OPTION_DATA_POOL.cast_signed(),
-                    c_pool.as_ptr(),
-                )
-            };
-            check("set data pool", pool, code)?;
-        }
-        Ok(built)
-    }
 }

@@ -23,9 +23,11 @@
 mod clone;
 mod cluster;
 mod completion;
+mod create;
 mod errno;
 mod features;
 mod image;
+mod io;
 mod lock;
 mod metadata;
 mod object_map;
@@ -34,15 +36,17 @@ mod progress;
 mod read_op;
 mod reap;
 mod snapshot;
+mod strings;
 mod trash;
 mod usage;
 
 pub use self::{
     clone::{LinkedImage, Parent},
     cluster::{Cluster, ConnectOptions},
+    create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},
-    image::{CreateOptions, Image, ImageStat, OpenOptions, Watcher},
+    image::{Image, ImageStat, OpenOptions, Watcher},
     lock::Locker,
     object_map::ObjectMap,
     pool::{ImageSpec, Pool},

@@ -3,10 +3,10 @@
 use std::{ffi::c_char, ptr, time::Duration};
 
 use crate::{
-    cluster::{c_strings, owned},
-    errno::{ERANGE, Result, c_string, check},
+    errno::{ERANGE, Result, check},
     image::Image,
     pool::Pool,
+    strings::{c_string, c_strings, owned, text},
 };
 
 impl Image {
@@ -200,7 +200,7 @@ impl Pool {
                     }
                     let count = usize::try_from(check("list lockers of", path.as_str(), code as i64)?).unwrap_or(0);
                     let column = |buffer: &[c_char]| -> Vec<String> {
-                        buffer.split(|&byte| byte == 0).take(count).map(crate::cluster::text).collect()
+                        buffer.split(|&byte| byte == 0).take(count).map(text).collect()
                     };
                     let (clients, cookies, addresses) = (column(clients), column(cookies), column(addresses));
                     return Ok(clients

@@ -3,9 +3,9 @@
 use std::{collections::BTreeMap, ffi::c_char};
 
 use crate::{
-    cluster::{c_strings, text},
-    errno::{ERANGE, Error, ErrorKind, Result, c_string, check},
+    errno::{ERANGE, Error, ErrorKind, Result, check},
     image::Image,
+    strings::{c_string, c_strings, text},
 };
 
 impl Image {

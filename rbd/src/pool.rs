@@ -3,10 +3,11 @@
 use std::{ffi::c_void, fmt, ptr, sync::Arc};
 
 use crate::{
-    cluster::{Cluster, owned, strings},
+    cluster::Cluster,
     completion::blocking,
-    errno::{ERANGE, Result, c_string, check},
+    errno::{ERANGE, Result, check},
     progress::{Progress, Watch},
+    strings::{c_string, c_strings, owned, strings},
 };
 
 /// A pool, or one namespace of it. Cheap to clone; all clones share one handle.
@@ -200,7 +201,7 @@ impl Pool {
     /// # Errors
     /// `NotFound`, `AlreadyExists`.
     pub async fn rename(&self, from: &str, to: &str) -> Result<()> {
-        let [c_from, c_to] = crate::cluster::c_strings("rename image", [from, to])?;
+        let [c_from, c_to] = c_strings("rename image", [from, to])?;
         // SAFETY: a live handle and two C strings.
         self.call("rename image", from, move |io| unsafe { rbd_sys::rbd_rename(io, c_from.as_ptr(), c_to.as_ptr()) })
             .await

@@ -8,11 +8,11 @@ use std::{
 };
 
 use crate::{
-    cluster::take_buffer,
     completion::{RADOS, submit},
-    errno::{Error, ErrorKind, Result, c_string, check},
+    errno::{Error, ErrorKind, Result, check},
     image::system_time,
     pool::Pool,
+    strings::{c_string, take_buffer},
 };
 
 /// What to read; all of it at one moment of the object, or none.

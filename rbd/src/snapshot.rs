@@ -3,10 +3,10 @@
 use std::time::SystemTime;
 
 use crate::{
-    cluster::owned,
-    errno::{ERANGE, Result, c_string, check},
+    errno::{ERANGE, Result, check},
     image::{Image, system_time},
     progress::Progress,
+    strings::{c_string, owned},
 };
 
 /// A snapshot.

@@ -6,11 +6,11 @@ use std::{
 };
 
 use crate::{
-    cluster::{c_strings, owned},
-    errno::{ERANGE, Result, c_string, check},
+    errno::{ERANGE, Result, check},
     image::system_time,
     pool::Pool,
     progress::Progress,
+    strings::{c_string, c_strings, owned},
 };
 
 /// An image in the trash.

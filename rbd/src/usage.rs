@@ -6,9 +6,10 @@ use std::{
 };
 
 use crate::{
-    errno::{ECANCELED, Error, ErrorKind, Result, c_string, check},
+    errno::{ECANCELED, Error, ErrorKind, Result, check},
     features::Features,
     image::Image,
+    strings::c_string,
 };
 
 /// A part of an image.

@@ -15,16 +15,13 @@ use crate::{
     background::Background,
     error::{Error, Result},
     hash::Hashers,
-    location::Location,
+    location::{Location, SNAPSHOT},
     mark::UploadMark,
     removal,
 };
 
 /// The most that an image of unknown size grows by in one step.
 const LARGEST_STEP: u64 = 8 << 30;
-
-/// The snapshot that holds an image's data.
-pub const SNAPSHOT: &str = "snap";
 
 /// What is known of an image before its data.
 #[derive(Debug, Clone)]

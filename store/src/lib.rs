@@ -38,12 +38,12 @@ use std::sync::Arc;
 
 use self::background::Background;
 pub use self::{
-    add::{AddOptions, Added, SNAPSHOT, Writer},
+    add::{AddOptions, Added, Writer},
     clone::{CloneOptions, NotCloneable},
     config::Config,
     error::{Error, Result},
     get::{Reader, Stat},
-    location::{BadLocation, Location},
+    location::{BadLocation, Location, SNAPSHOT},
     mark::{UPLOAD_MARK, UploadMark},
     removal::Removed,
 };

@@ -7,6 +7,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_perc
 /// All but what RFC 3986 leaves unreserved, as Python's `quote(part, safe='')` does.
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
+/// The snapshot that holds an image's data.
+pub const SNAPSHOT: &str = "snap";
+
 /// The location of an image.
 ///
 /// ```

@@ -9,8 +9,8 @@ use std::time::Duration;
 use rbd::{ErrorKind, Image, OpenOptions, Pool, SnapshotNamespace};
 
 use crate::{
-    add::SNAPSHOT,
     error::{Error, Result},
+    location::SNAPSHOT,
 };
 
 /// What became of a removed image.

@@ -68,6 +68,11 @@ impl Error {
         Self::of_kind(ErrorKind::Malformed, operation, object)
     }
 
+    /// Something that was there and has gone, or that a caller looked for in what it read.
+    pub fn not_found(operation: &'static str, object: impl Into<String>) -> Self {
+        Self::of_kind(ErrorKind::NotFound, operation, object)
+    }
+
     /// Whether the thing itself is missing.
     #[must_use]
     pub fn is_not_found(&self) -> bool {

@@ -1,4 +1,7 @@
 //! Reading an image: its snapshot, in order, several chunks ahead.
+//!
+//! A deleted object reads as zeroes, and a reader leaves no watch that would keep an image from being removed. So a hole is
+//! believed only when, after it was read, the snapshot is seen to be still there: it goes before the data does.
 
 use std::{
     collections::VecDeque,
@@ -10,7 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream;
-use rbd::{Features, Image, OpenOptions, Snapshot};
+use rbd::{Features, Image, OpenOptions, Pool, ReadOp, Snapshot};
 
 use crate::{
     Store,
@@ -21,6 +24,7 @@ use crate::{
 /// A range of an image, as a stream of chunks. Up to [`Config::window`](crate::Config::window) chunks are read ahead.
 pub struct Reader {
     image: Image,
+    alive: Alive,
     path: String,
     chunk: u64,
     window: usize,
@@ -65,11 +69,12 @@ impl Store {
         let image = pool.open_image(location.image(), options).await?;
         let stat = image.stat().await?;
         let (start, end) = bounds(range, stat.size)?;
+        let alive = Alive::of(&image, location).await?;
         // Reads end where objects end, so that each is one request.
         let chunk = stat.object_size.clamp(1 << 20, 32 << 20);
         let path = pool.path(location.image());
         let window = self.config().window.max(1);
-        Ok(Reader { image, path, chunk, window, next: start, end, size: stat.size, ahead: VecDeque::new() })
+        Ok(Reader { image, alive, path, chunk, window, next: start, end, size: stat.size, ahead: VecDeque::new() })
     }
 
     /// What is known of a stored image.
@@ -122,6 +127,45 @@ fn bounds(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64)> {
     Ok((start, end.min(size)))
 }
 
+/// How to see that what is read has not been removed: a key of an object that goes before the data does.
+#[derive(Clone)]
+struct Alive {
+    pool: Pool,
+    object: String,
+    key: String,
+    what: String,
+}
+
+impl Alive {
+    async fn of(image: &Image, location: &Location) -> rbd::Result<Self> {
+        let (pool, what) = (image.pool().clone(), location.to_string());
+        let id = image.id().await?;
+        let snapshots = image.snapshots().await?;
+        let snapshot = location.snapshot().and_then(|name| snapshots.iter().find(|snapshot| snapshot.name == name));
+        let (object, key) = match snapshot {
+            Some(snapshot) => (format!("rbd_header.{id}"), format!("snapshot_{:016x}", snapshot.id)),
+            // The head: its removal begins in the directory.
+            None => ("rbd_directory".to_owned(), format!("id_{id}")),
+        };
+        Ok(Self { pool, object, key, what })
+    }
+
+    async fn check(&self) -> rbd::Result<()> {
+        let found = self.pool.read_object(&self.object, &ReadOp::new().omap("", &self.key, 1)).await?;
+        if found.omap.first().is_none_or(|(key, _)| key != self.key.as_bytes()) {
+            return Err(rbd::Error::not_found("go on reading", self.what.as_str()));
+        }
+        Ok(())
+    }
+}
+
+/// Whether there is a block of zeroes such as a missing object, or a part of one, would leave.
+fn has_hole(data: &[u8]) -> bool {
+    const BLOCK: usize = 4096;
+    static ZEROES: [u8; BLOCK] = [0; BLOCK];
+    data.chunks(BLOCK).any(|block| *block == ZEROES[..block.len()])
+}
+
 impl Reader {
     /// How long the image is, in bytes.
     #[must_use]
@@ -148,7 +192,15 @@ impl Reader {
         while self.ahead.len() < self.window && self.next < self.end {
             let until = ((self.next / self.chunk + 1) * self.chunk).min(self.end);
             let length = usize::try_from(until - self.next).expect("a chunk fits in memory");
-            self.ahead.push_back(Read { length, done: Box::pin(self.image.read(self.next, length)) });
+            let (read, alive) = (self.image.read(self.next, length), self.alive.clone());
+            let done = async move {
+                let data = read.await?;
+                if has_hole(&data) {
+                    alive.check().await?;
+                }
+                Ok(data)
+            };
+            self.ahead.push_back(Read { length, done: Box::pin(done) });
             self.next = until;
         }
     }
@@ -180,6 +232,19 @@ impl Stream for Reader {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hole_is_seen_wherever_it_is() {
+        let mut data = vec![1; 3 * 4096 + 10];
+        assert!(!has_hole(&data));
+        data[4096..8192].fill(0);
+        assert!(has_hole(&data));
+        data[5000] = 1;
+        assert!(!has_hole(&data));
+        data[3 * 4096..].fill(0);
+        assert!(has_hole(&data), "the last block is shorter");
+        assert!(!has_hole(b""));
+    }
 
     #[test]
     fn ranges_end_with_the_image() {

@@ -323,3 +323,35 @@ fn a_device_or_a_pipe_is_written_to() {
     assert_eq!(std::fs::read(path("target")).unwrap(), data);
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 3);
 }
+
+/// The stock driver serves zeroes, with success, from where a deletion has caught up with a download.
+#[test]
+fn a_download_of_an_image_that_is_removed_fails_or_is_whole() {
+    let pool = TestPool::new();
+    let data = noise(9, 160 * MIB);
+    let mut failed = 0;
+    for read_first in [0, MIB, 20 * MIB, 80 * MIB] {
+        let id = uuid();
+        pool.put(&id, &data);
+        let mut get = program()
+            .args(["image", "get", &id, "--pool", &pool.0, "--user", "glance"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut stdout = get.stdout.take().unwrap();
+        let mut got = vec![0; read_first];
+        stdout.read_exact(&mut got).unwrap();
+        run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance"]).ok();
+        stdout.read_to_end(&mut got).unwrap();
+        let ended: crate::lab::Ran = get.wait_with_output().unwrap().into();
+        assert_eq!(got, data[..got.len()], "never wrong bytes");
+        if ended.code == 0 {
+            assert_eq!(got.len(), data.len(), "never less than all with success");
+        } else {
+            assert!(ended.stderr.contains("NotFound"), "{}", ended.stderr);
+            failed += 1;
+        }
+    }
+    assert!(failed > 0, "no removal caught up with its download; this test shows nothing");
+}

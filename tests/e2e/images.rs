@@ -190,7 +190,7 @@ fn any_size_is_stored_whole() {
                 arguments.extend(["--size", size]);
             }
             run_with_input(&arguments, &data).ok();
-            assert_eq!(run(&["image", "get", &id, "--pool", &pool.0, "--user", "glance"]).ok().stdout, data);
+            assert!(run(&["image", "get", &id, "--pool", &pool.0, "--user", "glance"]).ok().stdout == data);
             assert!(
                 rbd(&["info", &format!("{}/{id}", pool.0), "--format", "json"])
                     .contains(&format!("\"size\":{length},"))
@@ -345,7 +345,7 @@ fn a_download_of_an_image_that_is_removed_fails_or_is_whole() {
         run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance"]).ok();
         stdout.read_to_end(&mut got).unwrap();
         let ended: crate::lab::Ran = get.wait_with_output().unwrap().into();
-        assert_eq!(got, data[..got.len()], "never wrong bytes");
+        assert!(got == data[..got.len()], "never wrong bytes");
         if ended.code == 0 {
             assert_eq!(got.len(), data.len(), "never less than all with success");
         } else {

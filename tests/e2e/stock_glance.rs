@@ -12,24 +12,26 @@ use std::{
 
 use crate::lab::{Glance, MIB, TestPool, kinds, noise, rbd, repository, run, sqlite, uuid};
 
-/// A source that gives a quarter of a mebibyte every tenth of a second until it is told to stop.
+/// A source that gives a little every hundredth of a second until it is told to stop, or for two minutes.
 struct Trickle {
     stop: Arc<AtomicBool>,
     data: Vec<u8>,
+    left: u32,
 }
 
 impl Trickle {
     fn new(seed: u64) -> (Self, Arc<AtomicBool>) {
         let stop = Arc::new(AtomicBool::new(false));
-        (Self { stop: stop.clone(), data: noise(seed, MIB / 4) }, stop)
+        (Self { stop: stop.clone(), data: noise(seed, MIB / 64), left: 12_000 }, stop)
     }
 }
 
 impl Read for Trickle {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) {
+        if self.stop.load(Ordering::Relaxed) || self.left == 0 {
             return Ok(0);
         }
+        self.left -= 1;
         thread::sleep(Duration::from_millis(10));
         let length = buffer.len().min(self.data.len());
         buffer[..length].copy_from_slice(&self.data[..length]);

@@ -24,7 +24,7 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 fn of_store(error: &store::Error) -> Option<String> {
     use store::Error;
     Some(match error {
-        Error::AlreadyExists(_) => "choose another --id, or remove the image first: glance-rbd image rm".into(),
+        Error::AlreadyExists(_) => "choose another id (--id) or name, or remove what is there first".into(),
         Error::ForeignCluster { .. } => "point --ceph-conf at the cluster that the location names".into(),
         Error::InUse(_) => "see who uses it: rbd status, rbd children, rbd snap ls".into(),
         Error::StorageFull(_) => "see how full it is, and the pool's quota: ceph df; ceph osd pool get-quota".into(),
@@ -36,6 +36,7 @@ fn of_store(error: &store::Error) -> Option<String> {
 }
 
 fn of_ceph(error: &rbd::Error) -> Option<String> {
+    const CROSS_DEVICE: i32 = 18;
     let connecting = error.operation == "connect to";
     Some(match error.kind {
         ErrorKind::NotFound if error.operation == "read" => "name the file with --ceph-conf, or set CEPH_CONF".into(),
@@ -52,6 +53,9 @@ fn of_ceph(error: &rbd::Error) -> Option<String> {
         ErrorKind::NotFound if error.object.starts_with("pool ") => "list the pools: ceph osd pool ls".into(),
         ErrorKind::NotFound if error.operation == "open image" => "list the images: glance-rbd image list".into(),
         ErrorKind::PermissionDenied => "check the user's capabilities: ceph auth get client.NAME".into(),
+        _ if error.errno == CROSS_DEVICE => {
+            "a clone of the first kind stays in its parent's namespace: set rbd_default_clone_format = 2".into()
+        }
         ErrorKind::Blocklisted => "run the command again; see ceph osd blocklist ls".into(),
         _ => return None,
     })

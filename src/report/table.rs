@@ -20,7 +20,13 @@ fn print(mut table: Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
-    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+    table.lines().map(|line| harmless(line.trim_end()) + "\n").collect()
+}
+
+/// Names and locations may hold anything; what a terminal would obey is escaped.
+fn harmless(line: &str) -> String {
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    line.chars().map(escape).collect()
 }
 
 /// One field a line.

@@ -72,6 +72,10 @@ fn a_database_that_is_not_there_or_not_glances() {
     let ran = scan(&format!("sqlite:///{}", path("garbage")));
     assert!(ran.code == 1 && ran.stderr.contains("garbage") && ran.stdout.is_empty(), "{ran:?}");
 
+    sh("mkfifo", &[&path("pipe")]);
+    refused(&scan(&format!("sqlite:///{}", path("pipe"))), "it is not a file", "--database");
+    refused(&scan(&format!("sqlite:///{}", directory.path().display())), "it is not a file", "--database");
+
     std::fs::write(path("empty"), "").unwrap();
     refused(&scan(&format!("sqlite:///{}", path("empty"))), "not a Glance database: it has no table images", "db sync");
 

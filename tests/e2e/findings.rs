@@ -225,3 +225,37 @@ fn images_deleted_while_they_are_scanned() {
     });
     assert_eq!(kinds(&pool.scan(&database.url()).json()), []);
 }
+
+/// Other tools stop at the first image they cannot read, or leave it out and say nothing.
+#[test]
+fn one_damaged_image_makes_the_scan_incomplete_and_hides_nothing() {
+    let (pool, database) = (TestPool::new(), TestDatabase::new());
+    let (orphan, damaged) = (uuid(), uuid());
+    pool.put(&orphan, &noise(1, MIB));
+    database.active(&damaged, &pool.put(&damaged, &noise(2, MIB)));
+    let info: Value =
+        serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{damaged}", pool.0)])).unwrap();
+    let header = format!("rbd_header.{}", info["id"].as_str().unwrap());
+    crate::lab::sh("rados", &["-p", &pool.0, "setomapval", &header, "size", "garbage"]);
+
+    let ran = pool.scan(&database.url());
+    let scan = ran.json();
+    assert_eq!((ran.code, &scan["complete"]), (1, &false.into()), "{scan:#}");
+    assert_eq!(scan["problems"][0]["what"], damaged.as_str());
+    assert_eq!(kinds(&scan), [("orphan".to_owned(), 1)], "and its location is not called missing");
+    assert!(ran.stderr.contains(&damaged), "{}", ran.stderr);
+    let list = run(&["image", "list", "--pool", &pool.0, "--user", "glance"]);
+    assert!(
+        list.code == 1 && String::from_utf8_lossy(&list.stdout).contains(&orphan) && list.stderr.contains(&damaged)
+    );
+}
+
+/// A name may hold what a terminal would obey.
+#[test]
+fn names_are_printed_harmlessly() {
+    let (pool, database) = (TestPool::new(), TestDatabase::new());
+    rbd(&["create", &format!("{}/red\u{1b}[31m", pool.0), "--size", "1M"]);
+    let ran = run(&["scan", "--database", &database.url(), "--pool", &pool.0, "--user", "scan"]).ok();
+    let text = String::from_utf8(ran.stdout).unwrap();
+    assert!(!text.contains('\u{1b}') && text.contains(r"red\u{1b}[31m"), "{text}");
+}

@@ -129,8 +129,13 @@ impl Database {
     }
 
     async fn connect(&self) -> Result<SqliteConnection, DatabaseError> {
-        // SQLite itself says "unable to open database file" for all of these.
-        if let Err(error) = std::fs::File::open(Path::new(&self.path)) {
+        // SQLite itself says "unable to open database file" for all of these, or waits for ever on a pipe.
+        let path = Path::new(&self.path);
+        let checked = path.metadata().and_then(|metadata| match metadata.is_file() {
+            true => std::fs::File::open(path).map(drop),
+            false => Err(std::io::Error::other("it is not a file")),
+        });
+        if let Err(error) = checked {
             return Err(DatabaseError::Open(self.path.clone(), sqlx::Error::Io(error)));
         }
         SqliteConnectOptions::new()

@@ -97,7 +97,8 @@ pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
         Err(_) => match ask_librbd(pool, name, id).await {
             Ok(image) => Read::Image(Box::new(image)),
             Err(error) if error.is_not_found() => gone_or_broken(pool, name, id).await,
-            Err(error) => Read::Failed(error),
+            // Whatever librbd makes of it (some damaged headers hang it): this image is damaged, not the cluster.
+            Err(_) => Read::Failed(rbd::Error::malformed("read the header of", pool.path(name))),
         },
     }
 }

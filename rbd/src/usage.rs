@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    errno::{ECANCELED, Error, ErrorKind, Result, check},
+    errno::{ECANCELED, Error, Result, check},
     features::Features,
     image::Image,
     strings::c_string,
@@ -63,13 +63,17 @@ impl Image {
         if self.features().await?.contains(Features::OBJECT_MAP) && !self.flags().await?.object_map_invalid() {
             let snapshot = match &self.open.snapshot {
                 None => None,
-                Some(name) => self.snapshots().await?.into_iter().find(|snapshot| snapshot.name == *name),
+                Some(name) => {
+                    let found = self.snapshots().await?.into_iter().find(|snapshot| snapshot.name == *name);
+                    // Gone meanwhile: the head's map would answer another question.
+                    Some(found.ok_or_else(|| Error::not_found("read the usage of", self.open.path.as_str()))?)
+                }
             };
             let id = self.id().await?;
             if let Some(map) = self.pool().object_map(&id, snapshot.map(|snapshot| snapshot.id)).await? {
                 return Ok(map.used(stat.size, stat.object_size));
             }
-            return Err(Error::of_kind(ErrorKind::NotFound, "read the object map of", self.open.path.as_str()));
+            return Err(Error::not_found("read the object map of", self.open.path.as_str()));
         }
         let extents = self.extents(None, 0, stat.size).await?;
         Ok(extents.iter().filter(|extent| extent.exists).map(|extent| extent.length).sum())

@@ -161,7 +161,9 @@ async fn begin(pool: &rbd::Pool, name: &str, size: Option<u64>) -> Result<(Image
     match begun.await {
         Ok(id) => Ok((image, id)),
         Err(error) => {
-            image.close().await?;
+            if let Err(closing) = image.close().await {
+                tracing::debug!(%closing, "an upload that could not begin did not close cleanly");
+            }
             Err(error)
         }
     }

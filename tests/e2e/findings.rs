@@ -2,13 +2,12 @@
 
 use std::{
     io::Write,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::lab::{MIB, TestDatabase, TestPool, kinds, noise, program, rbd, run, uuid};
+use crate::lab::{MIB, TestDatabase, TestPool, kinds, noise, rbd, run, uuid};
 
 fn the<'a>(scan: &'a Value, kind: &str) -> &'a Value {
     let mut all = scan["findings"].as_array().unwrap().iter().filter(|finding| finding["kind"] == kind);
@@ -152,12 +151,7 @@ fn each_kind_is_found_with_its_evidence() {
 fn a_live_writer_is_never_an_orphan() {
     let (pool, database) = (TestPool::new(), TestDatabase::new());
     let id = uuid();
-    let mut writer = program()
-        .args(["image", "put", "-", "--id", &id, "--pool", &pool.0, "--user", "glance"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut writer = pool.begin_put(&id);
     let mut stdin = writer.stdin.take().unwrap();
     stdin.write_all(&noise(1, 20 * MIB)).unwrap();
     let started = Instant::now();
@@ -258,4 +252,16 @@ fn names_are_printed_harmlessly() {
     let ran = run(&["scan", "--database", &database.url(), "--pool", &pool.0, "--user", "scan"]).ok();
     let text = String::from_utf8(ran.stdout).unwrap();
     assert!(!text.contains('\u{1b}') && text.contains(r"red\u{1b}[31m"), "{text}");
+}
+
+/// An image whose header is gone is told once, and so is the location that names it.
+#[test]
+fn an_image_without_header_is_broken_once() {
+    let (pool, database) = (TestPool::new(), TestDatabase::new());
+    let id = uuid();
+    database.active(&id, &pool.put(&id, &noise(1, MIB)));
+    let info: Value = serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{id}", pool.0)])).unwrap();
+    crate::lab::sh("rados", &["-p", &pool.0, "rm", &format!("rbd_header.{}", info["id"].as_str().unwrap())]);
+    let found = kinds(&pool.scan(&database.url()).json());
+    assert_eq!(found, [("missing-image".to_owned(), 1), ("broken-image".to_owned(), 1)]);
 }

@@ -221,13 +221,7 @@ fn an_interrupted_upload_leaves_nothing() {
     let pool = TestPool::new();
     let signals = ["-INT", "-TERM", "-HUP"].into_iter().cycle();
     for (milliseconds, signal) in [0, 20, 50, 80, 120, 200, 300, 900].into_iter().zip(signals) {
-        let mut writer = program()
-            .args(["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut writer = pool.begin_put(&uuid());
         let mut stdin = writer.stdin.take().unwrap();
         // More than could be written before the signal, but not for ever.
         let feeder = std::thread::spawn(move || {
@@ -253,13 +247,7 @@ fn an_interrupted_upload_leaves_nothing() {
 #[test]
 fn an_upload_that_waits_for_its_source_is_interrupted_too() {
     let pool = TestPool::new();
-    let mut writer = program()
-        .args(["image", "put", "-", "--id", &uuid(), "--pool", &pool.0, "--user", "glance"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut writer = pool.begin_put(&uuid());
     let started = Instant::now();
     while pool.images().is_empty() {
         assert!(started.elapsed() < Duration::from_secs(30));

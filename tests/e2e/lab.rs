@@ -3,7 +3,7 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -109,6 +109,13 @@ impl TestPool {
     pub(crate) fn put(&self, id: &str, data: &[u8]) -> Value {
         let arguments = ["image", "put", "-", "--id", id, "--pool", &self.0, "--user", "glance", "--format", "json"];
         run_with_input(&arguments, data).ok().json()
+    }
+
+    /// Begins an upload from a pipe.
+    pub(crate) fn begin_put(&self, id: &str) -> Child {
+        let mut put = program();
+        put.args(["image", "put", "-", "--id", id, "--pool", &self.0, "--user", "glance"]);
+        put.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
     }
 
     /// Scans without a grace, as the read-only user.

@@ -164,6 +164,7 @@ async fn look_again(
 
     let read_again: HashSet<&str> = again.iter().map(|(name, _, _)| name.as_str()).collect();
     facts.images.retain(|image| !read_again.contains(image.name.as_str()));
+    facts.broken.retain(|(name, _)| !read_again.contains(name.as_str()));
     for (name, id, read) in again {
         keep(facts, problems, name, id, read);
     }

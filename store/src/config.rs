@@ -20,8 +20,13 @@ pub struct Config {
     pub timeout: Option<Duration>,
     /// `rbd_store_data_pool`: where data objects go; `None` is the images' own pool.
     pub data_pool: Option<String>,
-    /// How many chunks of one upload or download are in memory at once.
+    /// `rbd_thin_provisioning`: whether runs of zeroes are left out rather than written.
+    pub thin: bool,
+    /// How many chunks of one upload or download are in memory at once; together at most 64 MiB, but always one.
     pub window: usize,
+    /// How many bytes all uploads and downloads together may hold in memory. They wait for each other; one that has waited
+    /// for long (for a reader that does not read, say) gets a single chunk all the same.
+    pub memory: u64,
 }
 
 impl Default for Config {
@@ -33,7 +38,9 @@ impl Default for Config {
             chunk_size: 8,
             timeout: None,
             data_pool: None,
+            thin: false,
             window: 8,
+            memory: 512 << 20,
         }
     }
 }

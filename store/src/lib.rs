@@ -25,28 +25,38 @@
 
 mod add;
 mod background;
+mod budget;
+mod claim;
 mod clone;
 mod config;
 mod error;
 mod get;
 mod hash;
+mod leftover;
 mod location;
 mod mark;
 mod removal;
+mod sparse;
+mod thin;
+mod upload;
+mod writer;
 
 use std::sync::Arc;
 
-use self::background::Background;
 pub use self::{
-    add::{AddOptions, Added, Writer},
+    add::{AddOptions, Added},
     clone::{CloneOptions, NotCloneable},
     config::Config,
     error::{Error, Result},
     get::{Reader, Stat},
+    hash::{Refusal, Verifier},
     location::{BadLocation, Location, SNAPSHOT},
     mark::{UPLOAD_MARK, UploadMark},
     removal::Removed,
+    sparse::SparseFile,
+    writer::Writer,
 };
+use self::{background::Background, budget::Budget, claim::Claims};
 use rbd::{Cluster, ConnectOptions, Pool};
 use tokio::sync::OnceCell;
 
@@ -61,6 +71,10 @@ struct Opened {
     trash: OnceCell<()>,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
+    /// Memory of all uploads and downloads.
+    budget: Budget,
+    /// The ids that are being stored.
+    claims: Claims,
 }
 
 impl Store {
@@ -79,7 +93,14 @@ impl Store {
         })
         .await?;
         let pool = cluster.pool(&config.pool).await?;
-        Ok(Self(Arc::new(Opened { config, pool, trash: OnceCell::new(), background: Background::new() })))
+        Ok(Self(Arc::new(Opened {
+            pool,
+            trash: OnceCell::new(),
+            background: Background::new(),
+            budget: Budget::new(config.memory),
+            claims: Claims::default(),
+            config,
+        })))
     }
 
     /// The options it was opened with.
@@ -142,6 +163,14 @@ impl Store {
 
     fn background(&self) -> Background {
         self.0.background.clone()
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     /// The pool that a location names; the configured one if it names none.

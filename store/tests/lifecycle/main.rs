@@ -1,4 +1,6 @@
 //! Configuring, connecting, deleting, cloning, against a real cluster: `make test`, or `CEPH_CONF=… cargo test`.
 
 mod connection;
+mod deleting;
+mod resuming;
 mod scratch;

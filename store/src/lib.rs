@@ -53,6 +53,7 @@ pub use self::{
 };
 use self::{background::Background, config::split_pool, connection::Connection, counters::Meters};
 use rbd::Pool;
+use tokio::sync::Semaphore;
 
 /// A store: a pool of a cluster, and the connection to it.
 #[derive(Clone)]
@@ -63,6 +64,8 @@ struct Opened {
     meters: Meters,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
+    /// One permit for each flatten that may run.
+    flattens: Arc<Semaphore>,
 }
 
 impl Store {
@@ -74,8 +77,9 @@ impl Store {
     /// key; `Timeout`.
     pub async fn open(config: Config) -> Result<Self> {
         config.order()?;
+        let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
         let connection = Connection::open(config).await?;
-        Ok(Self(Arc::new(Opened { connection, meters: Meters::default(), background: Background::new() })))
+        Ok(Self(Arc::new(Opened { connection, meters: Meters::default(), background: Background::new(), flattens })))
     }
 
     /// The options it was opened with.
@@ -153,6 +157,10 @@ impl Store {
 
     fn meters(&self) -> &Meters {
         &self.0.meters
+    }
+
+    fn flattens(&self) -> Arc<Semaphore> {
+        self.0.flattens.clone()
     }
 
     fn background(&self) -> Background {

@@ -41,7 +41,7 @@ fn clones_of_both_kinds_keep_their_data() {
         for format in [1, 2] {
             let store = scratch.store(format).await;
             let location = put(&store, "parent").await;
-            store.clone_image(&location, &scratch.pool, "child", CloneOptions::default()).await.unwrap();
+            store.clone_image(&location, &scratch.pool.to_string(), "child", CloneOptions::default()).await.unwrap();
             let child = scratch.pool.open_image("child", OpenOptions::read_only()).await.unwrap();
             if format == 1 {
                 refused(&scratch, &store, &location, "clones").await;
@@ -73,7 +73,7 @@ fn a_v1_clone_is_seen_beside_a_v2_clone() {
         let location = put(&store, "parent").await;
         for format in [2, 1] {
             let options = CloneOptions { format: Some(format), ..CloneOptions::default() };
-            store.clone_image(&location, &scratch.pool, &format!("child-{format}"), options).await.unwrap();
+            store.clone_image(&location, &scratch.pool.to_string(), &format!("child-{format}"), options).await.unwrap();
         }
         refused(&scratch, &store, &location, "clones").await;
     });

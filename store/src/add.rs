@@ -7,6 +7,7 @@ use rbd::CreateOptions;
 
 use crate::{
     Store,
+    counters::Operation,
     error::{Error, Result},
     hash::{self, Hashers},
     leftover,
@@ -72,6 +73,17 @@ impl Store {
     /// `AlreadyExists`, also while somebody else is storing it; `BadConfiguration` for an unknown digest; `StorageFull`,
     /// `PermissionDenied`, `Timeout`.
     pub async fn add(&self, id: &str, options: AddOptions) -> Result<Writer> {
+        let measured = self.meters().begin(Operation::Add, id);
+        match self.begin_upload(id, &options).await {
+            Ok(writer) => Ok(Writer { measured: Some(measured), ..writer }),
+            failed => {
+                measured.end(&failed);
+                failed
+            }
+        }
+    }
+
+    async fn begin_upload(&self, id: &str, options: &AddOptions) -> Result<Writer> {
         let digest = hash::algorithm(&options.hash_algorithm)?;
         let config = self.config();
         let create = CreateOptions {
@@ -79,7 +91,7 @@ impl Store {
             data_pool: config.data_pool.clone(),
             ..CreateOptions::default()
         };
-        let pool = self.pool().clone();
+        let pool = self.ready().await?;
         let mut taken = rbd::Error {
             kind: rbd::ErrorKind::AlreadyExists,
             operation: "store image",
@@ -100,6 +112,7 @@ impl Store {
                         upload,
                         interest: Some(interest),
                         store: self.clone(),
+                        measured: None,
                         hashers,
                         share: self.budget().share(window.min(LARGEST_WINDOW).max(config.chunk_bytes() as u64)),
                         chunk: None,

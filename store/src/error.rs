@@ -1,6 +1,10 @@
 //! What can go wrong, named by what a caller does about it.
 
-use crate::location::{BadLocation, Location};
+use crate::{
+    clone::NotCloneable,
+    location::{BadLocation, Location},
+    oslo::BadConf,
+};
 
 /// The result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -46,6 +50,14 @@ pub enum Error {
         /// The cluster that the store is connected to.
         fsid: String,
     },
+    /// The image cannot be cloned, or not so.
+    #[error("NotCloneable: {location}: {reason}")]
+    NotCloneable {
+        /// Its location.
+        location: String,
+        /// What keeps it from being cloned.
+        reason: NotCloneable,
+    },
     /// A setting that cannot work.
     #[error("BadConfiguration: {0}")]
     BadConfiguration(String),
@@ -73,6 +85,12 @@ fn came(actual: u64, expected: u64) -> String {
 impl From<BadLocation> for Error {
     fn from(error: BadLocation) -> Self {
         Self::BadLocation(error)
+    }
+}
+
+impl From<BadConf> for Error {
+    fn from(error: BadConf) -> Self {
+        Self::BadConfiguration(error.to_string())
     }
 }
 

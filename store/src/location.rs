@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 /// All but what RFC 3986 leaves unreserved, as Python's `quote(part, safe='')` does.
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -16,6 +16,8 @@ pub const SNAPSHOT: &str = "snap";
 /// let location: store::Location = "rbd://fsid/images/a%2Fb/snap".parse().unwrap();
 /// assert_eq!(location.image(), "a/b");
 /// assert_eq!(location.to_string(), "rbd://fsid/images/a%2Fb/snap");
+/// let location: store::Location = "rbd://fsid/images%2Fnamespace/a/snap".parse().unwrap();
+/// assert_eq!(location.pool(), Some("images/namespace"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
@@ -23,7 +25,7 @@ pub enum Location {
     Full {
         /// The cluster.
         fsid: String,
-        /// The pool.
+        /// The pool, or `POOL/NAMESPACE` for an RBD namespace of it.
         pool: String,
         /// The image's name, which is the Glance image id.
         image: String,
@@ -43,6 +45,22 @@ pub enum Location {
 pub struct BadLocation(pub String);
 
 impl Location {
+    /// The location of an image that this store made: its data is in the snapshot `snap`.
+    #[must_use]
+    pub fn of(pool: &rbd::Pool, image: impl Into<String>) -> Self {
+        Self::Full {
+            fsid: pool.cluster().fsid().to_owned(),
+            pool: pool.to_string(),
+            image: image.into(),
+            snapshot: SNAPSHOT.to_owned(),
+        }
+    }
+
+    /// What the locations of all images in a pool begin with: `rbd://FSID/POOL/`.
+    pub(crate) fn prefix(pool: &rbd::Pool) -> String {
+        format!("rbd://{}/{}/", quote(pool.cluster().fsid()), quote(&pool.to_string()))
+    }
+
     /// The image's name.
     #[must_use]
     pub fn image(&self) -> &str {
@@ -51,7 +69,7 @@ impl Location {
         }
     }
 
-    /// The pool, unless it is left to the configuration.
+    /// The pool, or `POOL/NAMESPACE`, unless it is left to the configuration.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {
@@ -79,9 +97,12 @@ impl Location {
     }
 }
 
+fn quote(part: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(part, PART)
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quote = |part| utf8_percent_encode(part, PART);
         match self {
             Self::Full { fsid, pool, image, snapshot } => {
                 write!(f, "rbd://{}/{}/{}/{}", quote(fsid), quote(pool), quote(image), quote(snapshot))

@@ -5,7 +5,6 @@
 //! is found to be one, is not written.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     mem,
     pin::{Pin, pin},
@@ -19,6 +18,7 @@ use crate::{
     add::Added,
     budget::{Buffer, Place, Share},
     claim::Interest,
+    counters::Measured,
     error::{Error, Result},
     hash::{Hashers, Verifier},
     location::SNAPSHOT,
@@ -40,6 +40,8 @@ pub struct Writer {
     pub(crate) upload: Upload,
     pub(crate) interest: Option<Interest>,
     pub(crate) store: Store,
+    /// Taken when the end of the upload is known, good or bad.
+    pub(crate) measured: Option<Measured>,
     pub(crate) hashers: Hashers,
     pub(crate) share: Share,
     /// The buffer being filled.
@@ -109,7 +111,13 @@ impl Writer {
     /// # Errors
     /// `SizeMismatch` beyond the announced size; `Rejected`; what an earlier write failed with: `StorageFull`, `Timeout`, …. The
     /// upload cannot be continued after an error, nor after this future was dropped half-way.
-    pub async fn write(&mut self, mut data: Bytes) -> Result<()> {
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        let length = data.len() as u64;
+        let written = self.take_data(data).await.map(|()| length);
+        self.count(written).map(drop)
+    }
+
+    async fn take_data(&mut self, mut data: Bytes) -> Result<()> {
         self.begin(data.len() as u64)?;
         while !data.is_empty() {
             if self.chunk.is_none() && data.len() >= self.chunk_bytes {
@@ -135,8 +143,12 @@ impl Writer {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn skip(&mut self, length: u64) -> Result<()> {
+        let skipped = self.take_hole(length).await.map(|()| length);
+        self.count(skipped).map(drop)
+    }
+
+    async fn take_hole(&mut self, mut length: u64) -> Result<()> {
         self.begin(length)?;
-        let mut length = length;
         while length > 0 {
             let chunk_bytes = self.chunk_bytes as u64;
             if self.chunk.as_ref().is_none_or(|chunk| chunk.filled == 0) && length >= chunk_bytes {
@@ -165,6 +177,11 @@ impl Writer {
     /// # Errors
     /// `Source`; and as [`write`](Self::write).
     pub async fn read_from(&mut self, file: &mut SparseFile) -> Result<u64> {
+        let read = self.take_piece(file).await;
+        self.count(read)
+    }
+
+    async fn take_piece(&mut self, file: &mut SparseFile) -> Result<u64> {
         self.begin(0)?;
         let Chunk { mut buffer, filled, holes } = match self.chunk.take() {
             Some(chunk) => chunk,
@@ -192,7 +209,7 @@ impl Writer {
         self.chunk = (chunk.filled > 0).then_some(chunk);
         if let Piece::Hole(length) = piece {
             self.broken = false;
-            self.skip(length).await?;
+            self.take_hole(length).await?;
         }
         self.check_announced()?;
         self.submit_if_full().await?;
@@ -216,8 +233,12 @@ impl Writer {
         // Dropped when the caller goes away: then nobody learns the location, and the image goes too.
         let _interest = self.interest.take();
         let undo = |(_, remains): (Added, Remains)| remains.clear();
-        let (added, _remains) = background.finish(self.complete(), undo).await?;
-        Ok(added)
+        let measured = self.measured.take();
+        let finished = background.finish(self.complete(), undo).await.map(|(added, _remains)| added);
+        if let Some(measured) = measured {
+            measured.end(&finished);
+        }
+        finished
     }
 
     /// Gives the upload up and waits until nothing of it is left, or the cluster does not answer.
@@ -246,7 +267,7 @@ impl Writer {
             }
         };
         let location = store.location_of(remains.name());
-        let metadata = BTreeMap::new();
+        let metadata = store.config().backend.iter().map(|backend| ("store".to_owned(), backend.clone())).collect();
         Ok((Added { location, bytes, checksum, multihash, metadata }, remains))
     }
 
@@ -267,6 +288,15 @@ impl Writer {
         image.create_snapshot(SNAPSHOT).await?;
         image.protect_snapshot(SNAPSHOT).await?;
         UploadMark::clear(image).await
+    }
+
+    /// Counts what was taken, or that the upload has failed.
+    fn count(&mut self, taken: Result<u64>) -> Result<u64> {
+        match &taken {
+            Ok(bytes) => self.measured.iter_mut().for_each(|measured| measured.add_bytes(*bytes)),
+            Err(_) => self.measured.take().into_iter().for_each(|measured| measured.end(&taken)),
+        }
+        taken
     }
 
     /// The buffer being filled.

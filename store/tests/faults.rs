@@ -81,13 +81,15 @@ fn on_cluster(options: &[&str], test: impl AsyncFnOnce(&Cluster)) {
 
 fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = seed | 1;
-    let words = std::iter::repeat_with(|| {
+    let mut data = Vec::with_capacity(length + 8);
+    while data.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect::<Vec<u8>>().into()
+        data.extend_from_slice(&state.to_le_bytes());
+    }
+    data.truncate(length);
+    data.into()
 }
 
 fn options(data: &Bytes) -> AddOptions {
@@ -110,15 +112,14 @@ async fn nothing_is_left(store: &Store) {
 
 /// Uploads while a fault comes and goes: it waits, goes on, and what is stored is right.
 async fn survives(store: &Store, fault: impl FnOnce(), mend: impl FnOnce()) {
-    let data = noise(1, 96 * MIB);
+    let data = noise(1, 64 * MIB);
     let mut writer = store.add("a", options(&data)).await.unwrap();
     writer.write(data.slice(..20 * MIB)).await.unwrap();
     fault();
-    let (rest, writing) = (data.slice(20 * MIB..), async |mut writer: store::Writer, rest| {
-        writer.write(rest).await?;
+    let upload = async {
+        writer.write(data.slice(20 * MIB..)).await?;
         writer.finish().await
-    });
-    let upload = writing(writer, rest);
+    };
     let mended = async {
         // Long enough for writes to be stuck; the test is the same if they are not.
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -149,7 +150,7 @@ fn an_upload_goes_on_when_a_killed_osd_is_back() {
 fn an_osd_away_for_too_long_is_a_timeout_and_nothing_stays() {
     on_cluster(&[], async |cluster| {
         let store = Store::open(cluster.config(Some(5))).await.unwrap();
-        let data = noise(1, 96 * MIB);
+        let data = noise(1, 64 * MIB);
         for finish in [false, true] {
             let mut writer = store.add("a", AddOptions::default()).await.unwrap();
             writer.write(data.slice(..20 * MIB)).await.unwrap();

@@ -418,7 +418,10 @@ impl Image {
             let (callback, argument) = watch.callback();
             check(operation, open.path.as_str(), call(open.handle, callback, argument)).map(drop)
         };
-        blocking(self.pool().cluster().timeout(), || watched.ticks(), operation, self.open.path.as_str(), call).await
+        let done =
+            blocking(self.pool().cluster().timeout(), || watched.ticks(), operation, self.open.path.as_str(), call)
+                .await;
+        self.pool().cluster().alarm().noted(done)
     }
 
     /// Runs a blocking call that answers 0 or an error, and a value.

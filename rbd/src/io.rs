@@ -139,10 +139,11 @@ impl Image {
         // SAFETY: the image is kept open; `start` hands C the buffer that the payload owns, and the completion, once.
         let submitted =
             unsafe { submit(&RBD, self.open.clone(), buffer, |buffer, completion| start(handle, buffer, completion)) };
-        let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
+        let cluster = self.open.pool.cluster();
+        let (timeout, alarm, path) = (cluster.timeout(), cluster.alarm().clone(), self.open.path.clone());
         async move {
             match submitted.done(timeout).await {
-                Some((value, buffer)) => check(operation, path, value).map(|value| (value, buffer)),
+                Some((value, buffer)) => alarm.noted(check(operation, path, value)).map(|value| (value, buffer)),
                 None => Err(Error::of_kind(ErrorKind::TimedOut, operation, path)),
             }
         }

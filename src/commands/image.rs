@@ -206,7 +206,7 @@ async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
 }
 
 async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
-    let (images, problems) = reconcile::images(store.pool(), &|_, _, _| {}).await?;
+    let (images, problems) = reconcile::images(&store.pool(), &|_, _, _| {}).await?;
     match format {
         Format::Json => {
             let images: Vec<_> = images

@@ -112,7 +112,7 @@ impl Store {
     /// `AlreadyExists`, `StorageFull`, `PermissionDenied`, `Timeout`.
     pub async fn add(&self, id: &str, options: AddOptions) -> Result<Writer> {
         let hashers = Hashers::start(&options.hash_algorithm)?;
-        let (pool, name, config) = (self.pool().clone(), id.to_owned(), self.config().clone());
+        let (pool, name, config) = (self.ready().await?, id.to_owned(), self.config().clone());
         let create = CreateOptions {
             order: Some(config.order()?),
             data_pool: config.data_pool.clone(),

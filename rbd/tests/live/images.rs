@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use rbd::{CreateOptions, ErrorKind, Features, OpenOptions};
@@ -173,8 +175,11 @@ fn a_writer_is_seen_and_a_reader_is_not() {
         assert_eq!(watchers.len(), 1, "{watchers:?}");
         assert_eq!(watchers[0].id.unsigned_abs(), pool.cluster().instance_id());
         assert_eq!(writer.watchers().await.unwrap(), watchers);
+        let answering = reader.answering_watchers(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(answering, [pool.cluster().instance_id()].into(), "it is alive");
         writer.close().await.unwrap();
         assert_eq!(reader.watchers().await.unwrap(), []);
+        assert_eq!(reader.answering_watchers(Duration::from_secs(20)).await.unwrap(), [].into());
         assert_eq!(reader.write(0, Bytes::from_static(b"x")).await.unwrap_err().kind, ErrorKind::ReadOnly);
     });
 }

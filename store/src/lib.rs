@@ -25,6 +25,8 @@
 
 mod add;
 mod background;
+mod budget;
+mod claim;
 mod clone;
 mod config;
 mod connection;
@@ -32,26 +34,36 @@ mod counters;
 mod error;
 mod get;
 mod hash;
+mod leftover;
 mod location;
 mod mark;
 mod oslo;
 mod removal;
+mod sparse;
+mod thin;
+mod upload;
+mod writer;
 
 use std::sync::Arc;
 
 pub use self::{
-    add::{AddOptions, Added, Writer},
+    add::{AddOptions, Added},
     clone::{CloneOptions, NotCloneable},
     config::Config,
     counters::{Counters, Operation, Tally},
     error::{Error, Result},
     get::{Reader, Stat},
+    hash::{Refusal, Verifier},
     location::{BadLocation, Location, SNAPSHOT},
     mark::{UPLOAD_MARK, UploadMark},
     oslo::{BadConf, OsloConf},
     removal::Removed,
+    sparse::SparseFile,
+    writer::Writer,
 };
-use self::{background::Background, config::split_pool, connection::Connection, counters::Meters};
+use self::{
+    background::Background, budget::Budget, claim::Claims, config::split_pool, connection::Connection, counters::Meters,
+};
 use rbd::Pool;
 use tokio::sync::Semaphore;
 
@@ -66,6 +78,10 @@ struct Opened {
     background: Background,
     /// One permit for each flatten that may run.
     flattens: Arc<Semaphore>,
+    /// Memory of all uploads and downloads.
+    budget: Budget,
+    /// The ids that are being stored.
+    claims: Claims,
 }
 
 impl Store {
@@ -78,8 +94,16 @@ impl Store {
     pub async fn open(config: Config) -> Result<Self> {
         config.order()?;
         let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
+        let budget = Budget::new(config.memory);
         let connection = Connection::open(config).await?;
-        Ok(Self(Arc::new(Opened { connection, meters: Meters::default(), background: Background::new(), flattens })))
+        Ok(Self(Arc::new(Opened {
+            connection,
+            meters: Meters::default(),
+            background: Background::new(),
+            flattens,
+            budget,
+            claims: Claims::default(),
+        })))
     }
 
     /// The options it was opened with.
@@ -175,6 +199,14 @@ impl Store {
         let (pool, namespace) =
             split_pool(name).ok_or_else(|| Error::Invalid(format!("{name:?} is neither POOL nor POOL/NAMESPACE")))?;
         connection::open_pool(self.ready().await?.cluster(), pool, namespace).await
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     /// The pool that a location names; the configured one if it names none.

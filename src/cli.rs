@@ -43,8 +43,8 @@ pub(crate) struct ClusterArgs {
     /// The Ceph user, without "client." [default: as Ceph's own tools, "admin"].
     #[arg(long, value_name = "NAME", help_heading = "Cluster")]
     pub(crate) user: Option<String>,
-    /// The pool with Glance's images.
-    #[arg(long, value_name = "POOL", default_value = "images", help_heading = "Cluster")]
+    /// The pool with Glance's images, or an RBD namespace of it.
+    #[arg(long, value_name = "POOL[/NAMESPACE]", default_value = "images", help_heading = "Cluster")]
     pub(crate) pool: String,
     /// How long to wait for the cluster, to connect and for each operation.
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration, help_heading = "Cluster")]

@@ -64,7 +64,11 @@ fn of_ceph(error: &rbd::Error) -> Option<String> {
 fn of_database(error: &DatabaseError) -> Option<String> {
     Some(match error {
         DatabaseError::Url(_) => "copy `connection` from the [database] section of glance-api.conf".into(),
-        DatabaseError::Open(..) => "check the path in --database, and that this user may read the file".into(),
+        DatabaseError::Key => "copy it from the [DEFAULT] section of glance-api.conf".into(),
+        DatabaseError::Open(..) => {
+            "check --database, that it can be reached from here, and its user and password".into()
+        }
+        DatabaseError::Timeout(..) => "check that the database answers; --timeout waits longer".into(),
         DatabaseError::NotGlance(..) => {
             "is it another service's database, or one before `glance-manage db sync`?".into()
         }

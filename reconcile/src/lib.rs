@@ -20,6 +20,8 @@ pub use self::{
         ParentFacts, Place, PoolFacts, RbdImage, SnapshotFacts, Trashed, Usage,
     },
     finding::{Block, Finding, Kind, Severity},
-    inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
+    inventory::{
+        ConfError, Database, DatabaseError, GatherError, GlanceConf, Problem, Progress, Sources, Stage, examine, images,
+    },
     scan::{PoolSummary, Scan, ScanOptions, Summary, scan},
 };

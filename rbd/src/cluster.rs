@@ -4,13 +4,16 @@ use std::{
     ffi::{CStr, c_char},
     path::PathBuf,
     ptr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use crate::{
     completion::blocking,
-    errno::{ERANGE, Result, check},
+    errno::{ERANGE, ErrorKind, Result, check},
     pool::Pool,
     reap::reap,
     strings::{c_string, strings, take_buffer, text},
@@ -50,6 +53,24 @@ struct Connected {
     raw: RawCluster,
     fsid: String,
     timeout: Option<Duration>,
+    /// An operation was refused because this client is blocklisted.
+    blocklisted: Alarm,
+}
+
+/// Set when an operation was refused because its client is blocklisted. Futures keep it, and so not their connection.
+#[derive(Clone, Default)]
+pub(crate) struct Alarm(Arc<AtomicBool>);
+
+impl Alarm {
+    /// Passes a result on, and remembers if it was such a refusal.
+    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.kind == ErrorKind::Blocklisted
+        {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 struct RawCluster(rbd_sys::rados_t);
@@ -208,6 +229,17 @@ impl Cluster {
         unsafe { rbd_sys::rados_get_instance_id(self.raw()) }
     }
 
+    /// Whether an operation of this connection has failed because the client was blocklisted. All others will too: only a
+    /// new connection helps.
+    #[must_use]
+    pub fn is_blocklisted(&self) -> bool {
+        self.0.blocklisted.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.0.blocklisted
+    }
+
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.0.timeout
     }
@@ -219,7 +251,7 @@ impl Cluster {
         object: impl Into<String>,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        blocking(self.timeout(), || 0, operation, object, call).await
+        self.alarm().noted(blocking(self.timeout(), || 0, operation, object, call).await)
     }
 
     pub(crate) fn raw(&self) -> rbd_sys::rados_t {
@@ -260,5 +292,5 @@ fn connect(options: &ConnectOptions) -> Result<Cluster> {
     check("read the fsid of", "the cluster", unsafe {
         rbd_sys::rados_cluster_fsid(raw.0, fsid.as_mut_ptr(), fsid.len())
     })?;
-    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid), timeout: options.timeout })))
+    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid), timeout: options.timeout, blocklisted: Alarm::default() })))
 }

@@ -39,6 +39,7 @@ mod snapshot;
 mod strings;
 mod trash;
 mod usage;
+mod watch;
 
 pub use self::{
     clone::{LinkedImage, Parent},
@@ -46,7 +47,7 @@ pub use self::{
     create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},
-    image::{Image, ImageStat, OpenOptions, Watcher},
+    image::{Image, ImageStat, OpenOptions},
     lock::Locker,
     object_map::ObjectMap,
     pool::{ImageSpec, Pool},
@@ -56,4 +57,5 @@ pub use self::{
     snapshot::{Snapshot, SnapshotNamespace},
     trash::{TrashEntry, TrashSource},
     usage::Extent,
+    watch::Watcher,
 };

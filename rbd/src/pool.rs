@@ -225,7 +225,8 @@ impl Pool {
                 check(operation, object, call(pool.raw(), callback, argument)).map(drop)
             }
         };
-        blocking(self.cluster().timeout(), || watched.ticks(), operation, object, call).await
+        let done = blocking(self.cluster().timeout(), || watched.ticks(), operation, object, call).await;
+        self.cluster().alarm().noted(done)
     }
 
     /// Runs a blocking call that answers 0 or an error.

@@ -8,10 +8,7 @@ use std::time::Duration;
 
 use rbd::{ErrorKind, Image, OpenOptions, Pool, SnapshotNamespace};
 
-use crate::{
-    error::{Error, Result},
-    location::SNAPSHOT,
-};
+use crate::error::{Error, Result};
 
 /// What became of a removed image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,14 +17,6 @@ pub enum Removed {
     Gone,
     /// Clones (v2) still need its data: it is in the trash, to be purged from there when they are gone or flattened.
     InTrash,
-}
-
-/// Removes what an abandoned upload left; what cannot be removed keeps its mark for the reconciler.
-pub(crate) async fn discard(pool: &Pool, name: &str, id: &str) {
-    match remove(pool, name, SNAPSHOT, Some(id)).await {
-        Ok(_) | Err(Error::NotFound(_)) => {}
-        Err(error) => tracing::warn!(%error, pool = %pool, image = name, "an abandoned upload stays behind"),
-    }
 }
 
 /// Removes an image by name, with its `snapshot`; with `expected`, only if it has that id.

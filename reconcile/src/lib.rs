@@ -1,4 +1,4 @@
-//! Compares a Glance database with an RBD pool.
+//! Compares Glance databases with RBD pools.
 //!
 //! ```text
 //! inventory (all I/O, reads only) ─→ facts ─→ classify (pure) ─→ findings ─→ scan
@@ -16,9 +16,12 @@ mod scan;
 
 pub use self::{
     classify::{Policy, classify, is_glance_name},
-    facts::{Closer, Facts, GlanceFacts, GlanceImage, GlanceLocation, Place, RbdImage, SnapshotFacts, Trashed},
-    finding::{Finding, Kind, Severity, UnknownKind},
-    inventory::{Database, DatabaseError, GatherError, Problem, Progress, Stage, images},
+    facts::{
+        Broken, Child, Children, Closer, DatabaseFacts, Facts, GlanceFacts, GlanceImage, GlanceLocation, Lock,
+        ParentFacts, Place, PoolFacts, RbdImage, SnapshotFacts, Trashed, Usage,
+    },
+    finding::{Block, Finding, Kind, Severity},
+    inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
     plan::{Action, Allow, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step},
-    scan::{Scan, Summary, scan},
+    scan::{PoolSummary, Scan, ScanOptions, Summary, scan},
 };

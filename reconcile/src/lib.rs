@@ -22,6 +22,6 @@ pub use self::{
     },
     finding::{Block, Finding, Kind, Severity},
     inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
-    plan::{Action, Allow, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step},
+    plan::{Action, Allow, Health, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step, plan},
     scan::{PoolSummary, Scan, ScanOptions, Summary, scan},
 };

@@ -18,13 +18,13 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub(crate) use self::still::still;
 pub use self::{
     file::PlanError,
     health::Health,
     planner::plan,
     policy::{Allow, PlanPolicy},
 };
+pub(crate) use self::{refusals::of_scan as refused, still::still};
 use crate::finding::Kind;
 
 /// What is to be done. As JSON this is the file that `apply` takes; fields are only ever added to it.

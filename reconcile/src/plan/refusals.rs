@@ -10,8 +10,9 @@ use crate::{
 /// How many examples are given of what may be many.
 const EXAMPLES: usize = 3;
 
-/// Why nothing may be planned from this scan. Every reason that holds, so that one run names them all.
-pub(super) fn of_scan(scan: &Scan, health: &Health, policy: &PlanPolicy) -> Vec<Refusal> {
+/// Why nothing may be planned from this scan, or be done any more that was. Every reason that holds, so that one run names
+/// them all.
+pub(crate) fn of_scan(scan: &Scan, health: &Health, policy: &PlanPolicy) -> Vec<Refusal> {
     let mut refused = Vec::new();
     let mut refuse = |what: &str, why: String| refused.push(Refusal { what: what.into(), why });
     if !scan.complete {

@@ -1,13 +1,14 @@
 //! The command line. `build.rs` includes this directory too, for man pages and completions, so it knows nothing but clap.
 
 pub(crate) mod image;
+pub(crate) mod plan;
 pub(crate) mod scan;
 pub(crate) mod sources;
 mod values;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use self::{image::ImageCommand, scan::ScanArgs};
+use self::{image::ImageCommand, plan::PlanArgs, scan::ScanArgs};
 
 /// Finds what OpenStack Glance leaves behind in Ceph RBD, and stores, clones and flattens its images.
 #[derive(Debug, Parser)]
@@ -29,6 +30,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compare a pool with a Glance database and report what is orphaned, partial, missing or duplicated.
     Scan(ScanArgs),
+    /// Plan what to do about what a scan finds, for people to read before it is applied.
+    Plan(PlanArgs),
     /// Store, read, remove and clone images by hand.
     #[command(subcommand)]
     Image(ImageCommand),

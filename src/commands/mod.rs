@@ -2,6 +2,7 @@
 
 mod image;
 mod output;
+mod plan;
 mod scan;
 mod sources;
 
@@ -23,6 +24,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<u8> {
     listen()?;
     match command {
         Command::Scan(args) => scan::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
         Command::Image(command) => image::run(command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

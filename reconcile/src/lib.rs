@@ -11,12 +11,14 @@ mod classify;
 mod facts;
 mod finding;
 mod inventory;
+mod plan;
 mod scan;
 
 pub use self::{
     classify::{Policy, classify, is_glance_name},
     facts::{Closer, Facts, GlanceFacts, GlanceImage, GlanceLocation, Place, RbdImage, SnapshotFacts, Trashed},
-    finding::{Finding, Kind, Severity},
+    finding::{Finding, Kind, Severity, UnknownKind},
     inventory::{Database, DatabaseError, GatherError, Problem, Progress, Stage, images},
+    plan::{Action, Allow, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step},
     scan::{Scan, Summary, scan},
 };

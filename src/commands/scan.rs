@@ -8,7 +8,11 @@ use reconcile::{Database, Kind, Policy, Stage};
 
 use super::{interruptible, output};
 use crate::{
-    cli::{ClusterArgs, Format, ScanArgs},
+    cli::{
+        Format,
+        scan::ScanArgs,
+        sources::{ConnectArgs, PoolName, SourceArgs},
+    },
     exit::{self, Usage},
     report,
 };
@@ -16,10 +20,10 @@ use crate::{
 pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     // Wrong arguments are refused before anything is connected to.
     let only = kinds(&args.only)?;
-    let database: Database = args.database.parse()?;
+    let (database, pool): (Database, PoolName) = sources(&args.sources)?;
     let result = interruptible(async {
-        let cluster = connect(&args.cluster).await?;
-        let pool = cluster.pool(&args.cluster.pool).await?;
+        let cluster = connect(&args.sources.connect).await?;
+        let pool = open(&cluster, &pool).await?;
         let bars = Bars::default();
         let policy = Policy { grace: args.grace };
         let scan = reconcile::scan(&pool, &database, &policy, Timestamp::now(), &|stage, done, total| {
@@ -48,7 +52,24 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     })
 }
 
-async fn connect(args: &ClusterArgs) -> rbd::Result<rbd::Cluster> {
+/// One pool and one database, so far.
+fn sources(args: &SourceArgs) -> anyhow::Result<(Database, PoolName)> {
+    let pools = match args.pool.as_slice() {
+        [] => vec!["images".parse().map_err(Usage)?],
+        pools => pools.to_vec(),
+    };
+    match (pools.as_slice(), args.database.as_slice(), args.glance_conf.as_slice()) {
+        ([pool], [database], []) => Ok((database.parse()?, pool.clone())),
+        _ => Err(Usage("one pool and one database at a time, so far".into()).into()),
+    }
+}
+
+async fn open(cluster: &rbd::Cluster, name: &PoolName) -> rbd::Result<rbd::Pool> {
+    let pool = cluster.pool(&name.pool).await?;
+    if name.namespace.is_empty() { Ok(pool) } else { pool.in_namespace(&name.namespace).await }
+}
+
+async fn connect(args: &ConnectArgs) -> rbd::Result<rbd::Cluster> {
     rbd::Cluster::connect(rbd::ConnectOptions {
         conf: args.ceph_conf.clone(),
         user: args.user.clone(),

@@ -6,7 +6,6 @@ use std::ptr;
 use crate::{
     errno::{Error, Result},
     pool::Pool,
-    read_op::ReadOp,
     strings::c_string,
 };
 
@@ -58,17 +57,23 @@ impl Pool {
     /// # Errors
     /// `PermissionDenied`, `TimedOut`; `Malformed` for an entry of another form.
     pub async fn trash_state(&self, id: &str) -> Result<Option<TrashState>> {
-        let key = format!("id_{id}");
-        // Keys that begin with this one: ids are not of one length.
-        let pairs = match self.read_object("rbd_trash", &ReadOp::new().omap("", &key, 64)).await {
-            Ok(read) if read.more => self.omap("rbd_trash", &key).await?,
-            Ok(read) => read.omap,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let Some((_, entry)) = pairs.into_iter().find(|(found, _)| *found == key.as_bytes()) else { return Ok(None) };
+        let Some(entry) = self.omap_value("rbd_trash", &format!("id_{id}")).await? else { return Ok(None) };
         let malformed = || Error::malformed("read the trash entry of", self.path(&format!("(id {id})")));
         state(&entry).map(Some).ok_or_else(malformed)
+    }
+
+    /// The name under which the pool's directory has an image now; `None` where it has not. An image that is in the trash as
+    /// well is half moved.
+    ///
+    /// # Errors
+    /// `PermissionDenied`, `TimedOut`; `Malformed` for an entry of another form.
+    pub async fn name_of(&self, id: &str) -> Result<Option<String>> {
+        let Some(entry) = self.omap_value("rbd_directory", &format!("id_{id}")).await? else { return Ok(None) };
+        let name = entry.split_first_chunk::<4>().map(|(_, name)| String::from_utf8(name.to_vec()));
+        match name {
+            Some(Ok(name)) => Ok(Some(name)),
+            _ => Err(Error::malformed("read the name of", self.path(&format!("(id {id})")))),
+        }
     }
 
     /// Says that an image is in another state, if it is in the one expected (or already there).

@@ -11,6 +11,7 @@ mod classify;
 mod facts;
 mod finding;
 mod inventory;
+mod journal;
 mod plan;
 mod scan;
 
@@ -19,6 +20,7 @@ pub use self::{
     facts::{Closer, Facts, GlanceFacts, GlanceImage, GlanceLocation, Place, RbdImage, SnapshotFacts, Trashed},
     finding::{Finding, Kind, Severity, UnknownKind},
     inventory::{Database, DatabaseError, GatherError, Problem, Progress, Stage, images},
+    journal::{Entry, Event, Header, Journal, JournalError, Record, Target},
     plan::{Action, Allow, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step},
     scan::{Scan, Summary, scan},
 };

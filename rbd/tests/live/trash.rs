@@ -83,6 +83,7 @@ fn a_move_that_was_cut_off_can_be_ended() {
         pool.trash_move("a", Duration::ZERO).await.unwrap();
         let id = pool.trash_list().await.unwrap().remove(0).id;
         assert_eq!(pool.trash_state(&id).await.unwrap(), Some(TrashState::Normal));
+        assert_eq!(pool.name_of(&id).await.unwrap(), None);
         assert_eq!(pool.trash_state(&id[..id.len() - 1]).await.unwrap(), None, "another id that begins like it");
 
         pool.trash_set_state(&id, TrashState::Normal, TrashState::Moving).await.unwrap();
@@ -95,7 +96,8 @@ fn a_move_that_was_cut_off_can_be_ended() {
         pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap();
         pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap(); // is there already
         pool.trash_restore(&id, "a").await.unwrap();
-        assert_eq!(pool.images().await.unwrap()[0].id, id);
+        assert_eq!(pool.name_of(&id).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(pool.name_of(&id[..id.len() - 1]).await.unwrap(), None, "another id that begins like it");
         let gone = pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap_err();
         assert_eq!(gone.kind, ErrorKind::NotFound);
     });

@@ -63,7 +63,16 @@ pub struct Journal {
     file: File,
     header: Header,
     records: BTreeMap<u64, Record>,
-    abort_after: Option<u64>,
+    faults: Faults,
+}
+
+/// What tests do to a program that writes a journal.
+#[derive(Debug, Default)]
+pub struct Faults {
+    /// The process ends after so many more lines, as a power cut would end it.
+    pub abort_after: Option<u64>,
+    /// While this file is there, nothing goes on after a line that says what is about to be done.
+    pub hold: Option<PathBuf>,
 }
 
 impl Journal {
@@ -105,12 +114,12 @@ impl Journal {
             let cut = file.set_len(whole as u64).and_then(|()| file.sync_all());
             cut.and_then(|()| file.seek(SeekFrom::End(0))).map_err(|source| failed("mend", path, source))?;
         }
-        Ok(Self { path: path.to_owned(), file, header, records, abort_after: None })
+        Ok(Self { path: path.to_owned(), file, header, records, faults: Faults::default() })
     }
 
-    /// For tests: ends the process, as a power cut would, after so many more lines.
-    pub fn abort_after(&mut self, lines: Option<u64>) {
-        self.abort_after = lines;
+    /// For tests alone.
+    pub fn inject(&mut self, faults: Faults) {
+        self.faults = faults;
     }
 
     /// What it belongs to.
@@ -131,12 +140,15 @@ impl Journal {
         &self.path
     }
 
-    /// Tells this file from any other, its copies among them, for as long as this machine runs.
+    /// What only whoever has this journal open can name: this very file, on this machine, since it was started. Without
+    /// that, nothing that anybody else could name.
     #[must_use]
-    pub fn identity(&self) -> Option<String> {
-        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let file = self.file.metadata().ok()?;
-        Some(format!("{}:{}:{}", boot.trim(), file.dev(), file.ino()))
+    pub fn token(&self) -> String {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        match (boot, self.file.metadata()) {
+            (Ok(boot), Ok(file)) => format!("{}:{}:{}", boot.trim(), file.dev(), file.ino()),
+            _ => uuid::Uuid::new_v4().to_string(),
+        }
     }
 
     /// Writes a line. When this returns, it is on the disk.
@@ -148,12 +160,16 @@ impl Journal {
         let line = serde_json::to_string(&entry).expect("an entry is plain data") + "\n";
         let written = self.file.write_all(line.as_bytes()).and_then(|()| self.file.sync_data());
         written.map_err(|source| failed("write", &self.path, source))?;
+        let intent = matches!(entry.event, Event::Intent(_));
         apply(&mut self.records, entry);
-        if let Some(left) = &mut self.abort_after {
+        if let Some(left) = &mut self.faults.abort_after {
             *left = left.saturating_sub(1);
             if *left == 0 {
                 std::process::abort();
             }
+        }
+        while intent && self.faults.hold.as_ref().is_some_and(|file| file.exists()) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
         }
         Ok(())
     }

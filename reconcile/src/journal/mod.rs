@@ -13,7 +13,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::file::{Journal, JournalError};
+pub use self::file::{Faults, Journal, JournalError};
 use crate::plan::{Action, Plan, PlanPool, Step};
 
 /// What a journal belongs to: its first line.

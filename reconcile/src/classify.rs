@@ -13,8 +13,8 @@ use store::{Location, SNAPSHOT};
 use uuid::Uuid;
 
 use crate::{
-    facts::{Facts, GlanceImage, GlanceLocation, Place, RbdImage},
-    finding::{Finding, Kind},
+    facts::{Facts, GlanceImage, GlanceLocation, Place, PoolFacts, RbdImage, Usage},
+    finding::{Block, Finding, Kind},
 };
 
 /// What the admin decided.
@@ -22,11 +22,17 @@ use crate::{
 pub struct Policy {
     /// How old an image without owner must be before it is called dead; 24 h unless told otherwise.
     pub grace: Duration,
+    /// Whether a database is believed although an image is newer than all its rows.
+    pub allow_stale: bool,
+    /// After what time Glance's scrubber should have removed what was deleted; the grace where it is not known.
+    pub scrub_time: Option<Duration>,
+    /// The names of all configured backends; empty where they are not known.
+    pub stores: Vec<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(24 * 3600) }
+        Self { grace: Duration::from_secs(24 * 3600), allow_stale: false, scrub_time: None, stores: Vec::new() }
     }
 }
 
@@ -43,24 +49,37 @@ pub fn is_glance_name(name: &str) -> bool {
 #[must_use]
 pub fn classify(facts: &Facts, policy: &Policy, now: Timestamp) -> Vec<Finding> {
     let owners = Owners::of(facts);
-    let mut findings: Vec<Finding> =
-        facts.images.iter().filter_map(|image| of_image(image, facts, &owners, policy, now)).collect();
+    let mut findings = Vec::new();
+    for (index, pool) in facts.pools.iter().enumerate() {
+        let images = pool.images.iter();
+        findings.extend(images.filter_map(|image| of_image(image, index, facts, &owners, policy, now)));
+        findings.extend(pool.broken.iter().map(|broken| Finding {
+            image: broken.name.clone(),
+            image_id: Some(broken.id.clone()),
+            ..finding(Kind::BrokenImage, pool).with("missing", &broken.missing)
+        }));
+    }
     findings.extend(facts.glance.locations.iter().filter_map(|location| of_location(location, facts, &owners)));
-    findings.extend(facts.broken.iter().map(|(name, id)| Finding {
-        image: Some(name.clone()),
-        image_id: Some(id.clone()),
-        ..Finding::new(Kind::BrokenImage, &facts.pool).with("missing", format!("rbd_header.{id}"))
-    }));
     findings.extend(duplicates(facts, &owners));
-    findings.sort_by(|a, b| (a.kind, &a.image, &a.glance_id).cmp(&(b.kind, &b.image, &b.glance_id)));
+    findings.sort_by(|a, b| {
+        let key = |finding: &Finding| (finding.kind, finding.image.clone(), finding.glance_id.clone());
+        key(a).cmp(&key(b))
+    });
     findings
 }
 
-/// The images to look at more closely before they are judged: those that no active location owns.
-pub(crate) fn suspects(facts: &Facts) -> Vec<usize> {
+fn finding(kind: Kind, pool: &PoolFacts) -> Finding {
+    Finding { namespace: pool.namespace.clone(), ..Finding::new(kind, &pool.name) }
+}
+
+/// The images of each pool to look at more closely before they are judged: those that no active location owns.
+pub(crate) fn suspects(facts: &Facts) -> Vec<Vec<usize>> {
     let owners = Owners::of(facts);
-    let suspect = |image: &RbdImage| is_glance_name(&image.name) && !owners.is_owned(&image.name);
-    facts.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
+    let of_pool = |(index, pool): (usize, &PoolFacts)| {
+        let suspect = |image: &RbdImage| is_glance_name(&image.name) && !owners.is_owned(index, &image.name);
+        pool.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
+    };
+    facts.pools.iter().enumerate().map(of_pool).collect()
 }
 
 /// The locations to look at once more before they are called broken.
@@ -70,31 +89,34 @@ pub(crate) fn in_doubt(facts: &Facts) -> Vec<Finding> {
     doubts.filter(|finding| finding.image.is_some()).collect()
 }
 
-/// Who names what, in this pool of this cluster.
+/// Who names what, in these pools of this cluster. An image is meant by the index of its pool and its name.
 struct Owners<'a> {
-    /// Images of the pool by name.
-    present: HashMap<&'a str, &'a RbdImage>,
-    /// Active locations of live rows, by image name.
-    active: HashMap<&'a str, Vec<&'a GlanceLocation>>,
-    /// Image names that any location gives, in whatever state.
-    named: HashSet<&'a str>,
+    /// Images of the pools.
+    present: HashMap<(usize, &'a str), &'a RbdImage>,
+    /// Active locations of live rows.
+    active: HashMap<(usize, &'a str), Vec<&'a GlanceLocation>>,
+    /// What any location names, in whatever state.
+    named: HashSet<(usize, &'a str)>,
     /// Whether a live location cannot be read, so that it may name any image.
     unreadable: bool,
 }
 
 impl<'a> Owners<'a> {
     fn of(facts: &'a Facts) -> Self {
-        let mut active: HashMap<&str, Vec<&GlanceLocation>> = HashMap::new();
+        let mut active: HashMap<_, Vec<&GlanceLocation>> = HashMap::new();
         let mut named = HashSet::new();
         for location in &facts.glance.locations {
-            if let Some(name) = here(location, facts) {
-                named.insert(name);
+            for (index, name) in here(location, facts) {
+                named.insert((index, name));
                 if is_active(location, facts) {
-                    active.entry(name).or_default().push(location);
+                    active.entry((index, name)).or_default().push(location);
                 }
             }
         }
-        let present = facts.images.iter().map(|image| (image.name.as_str(), image)).collect();
+        let of_pool = |(index, pool): (usize, &'a PoolFacts)| {
+            pool.images.iter().map(move |image| ((index, image.name.as_str()), image))
+        };
+        let present = facts.pools.iter().enumerate().flat_map(of_pool).collect();
         let unreadable = facts
             .glance
             .locations
@@ -103,21 +125,22 @@ impl<'a> Owners<'a> {
         Self { present, active, named, unreadable }
     }
 
-    fn is_owned(&self, name: &str) -> bool {
-        self.active.contains_key(name)
+    fn is_owned(&self, pool: usize, name: &'a str) -> bool {
+        self.active.contains_key(&(pool, name))
     }
 }
 
-/// The name of the image that a location gives, if it is in this pool of this cluster.
-fn here<'a>(location: &'a GlanceLocation, facts: &Facts) -> Option<&'a str> {
-    match &location.place {
+/// The images that a location may name: of the pool it gives, in every namespace, for it gives none.
+fn here<'a>(location: &'a GlanceLocation, facts: &'a Facts) -> impl Iterator<Item = (usize, &'a str)> {
+    let pools = facts.pools.iter().enumerate();
+    pools.filter_map(|(index, candidate)| match &location.place {
         // A one-part location means the configured pool, which may be this one.
-        Place::Rbd(Location::Legacy { image }) => Some(image),
+        Place::Rbd(Location::Legacy { image }) => Some((index, image.as_str())),
         Place::Rbd(Location::Full { fsid, pool, image, .. }) => {
-            (*fsid == facts.fsid && *pool == facts.pool).then_some(image)
+            (*fsid == facts.fsid && *pool == candidate.name).then_some((index, image.as_str()))
         }
         Place::Elsewhere | Place::Unreadable => None,
-    }
+    })
 }
 
 fn is_active(location: &GlanceLocation, facts: &Facts) -> bool {
@@ -130,14 +153,22 @@ fn is_live(location: &GlanceLocation, facts: &Facts) -> bool {
 }
 
 /// What is wrong with an image of the pool that no active location owns.
-fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Policy, now: Timestamp) -> Option<Finding> {
-    if owners.is_owned(&image.name) {
+fn of_image(
+    image: &RbdImage,
+    index: usize,
+    facts: &Facts,
+    owners: &Owners<'_>,
+    policy: &Policy,
+    now: Timestamp,
+) -> Option<Finding> {
+    if owners.active.contains_key(&(index, image.name.as_str())) {
         return None;
     }
     let row = facts.glance.images.get(&image.name);
+    let named = owners.named.contains(&(index, image.name.as_str()));
     let kind = if is_glance_name(&image.name) {
-        unowned(image, row, owners, policy, now)?
-    } else if owners.named.contains(image.name.as_str()) {
+        unowned(image, row, named, policy, now)?
+    } else if named {
         return None;
     } else {
         Kind::ForeignImage
@@ -146,7 +177,7 @@ fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Polic
         image: Some(image.name.clone()),
         image_id: Some(image.id.clone()),
         glance_id: row.map(|row| row.id.clone()),
-        ..Finding::new(kind, &facts.pool)
+        ..finding(kind, &facts.pools[index])
     };
     if kind != Kind::ForeignImage {
         let snapshots: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
@@ -162,45 +193,34 @@ fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Polic
             .with("row_updated", row.and_then(|row| row.updated));
     }
     if kind.is_reclaimable() {
-        finding.used_bytes = image.closer.as_ref().map(|closer| closer.used);
-        match image.closer.as_ref().map(|closer| &closer.children) {
-            Some(Some(children)) if children.is_empty() => {}
-            Some(Some(children)) => {
-                finding.blocked_by.push("children");
-                let names: Vec<String> =
-                    children.iter().map(|child| format!("{}/{}", child.pool, child.name)).collect();
-                finding = finding.with("children", names);
-            }
-            Some(None) | None => finding.blocked_by.push("unknown"),
+        finding.used_bytes = image.usage.map(Usage::total);
+        if image.children.count > 0 {
+            finding.blocked_by.push(Block::Children);
+            let names: Vec<&str> = image.children.some.iter().filter_map(|child| child.path.as_deref()).collect();
+            finding = finding.with("children", names);
         }
-        if owners.unreadable && !finding.blocked_by.contains(&"unknown") {
-            finding.blocked_by.push("unknown");
+        if image.children.unknown || !image.unknown.is_empty() || owners.unreadable {
+            finding.blocked_by.push(Block::Unknown);
         }
     }
     Some(finding)
 }
 
 /// The kind of a Glance-named image without an active location; `None` where another location still names it.
-fn unowned(
-    image: &RbdImage,
-    row: Option<&GlanceImage>,
-    owners: &Owners<'_>,
-    policy: &Policy,
-    now: Timestamp,
-) -> Option<Kind> {
+fn unowned(image: &RbdImage, row: Option<&GlanceImage>, named: bool, policy: &Policy, now: Timestamp) -> Option<Kind> {
     let watched = image.closer.as_ref().is_none_or(|closer| !closer.watchers.is_empty());
     let copying = row.is_some_and(|row| !row.deleted && row.importing);
     if watched || copying || is_young(image, row, policy, now) {
         return Some(Kind::InFlight);
     }
-    if owners.named.contains(image.name.as_str()) {
+    if named {
         return None;
     }
     let whole = image.snapshots.iter().any(|snapshot| snapshot.name == SNAPSHOT);
     match row {
         Some(row) if row.deleted => Some(Kind::OrphanDeleted),
         Some(row) if !row.is(ARRIVING) => Some(Kind::InFlight), // its data is elsewhere; it may come back to this image
-        _ if image.has_parent && !whole => Some(Kind::LeakedClone),
+        _ if image.has_parent() && !whole => Some(Kind::LeakedClone),
         Some(_) if whole => Some(Kind::Unregistered),
         Some(_) => Some(Kind::PartialUpload),
         None if image.mark.is_some() && !whole => Some(Kind::PartialUpload),
@@ -219,29 +239,34 @@ fn is_young(image: &RbdImage, row: Option<&GlanceImage>, policy: &Policy, now: T
 
 /// What is wrong with an active location.
 fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) -> Option<Finding> {
-    let found = |kind| Finding {
+    let found = |kind, pool: &PoolFacts| Finding {
         glance_id: Some(location.image_id.clone()),
-        ..Finding::new(kind, &facts.pool)
-            .with("row_status", facts.glance.images.get(&location.image_id).map(|row| &row.status))
+        ..finding(kind, pool).with("row_status", facts.glance.images.get(&location.image_id).map(|row| &row.status))
     };
     if location.place == Place::Unreadable {
-        return is_live(location, facts).then(|| found(Kind::UndecryptableLocation));
+        return is_live(location, facts).then(|| found(Kind::UndecryptableLocation, &facts.pools[0]));
     }
-    let name = here(location, facts)?;
-    if !is_active(location, facts) || facts.unread.contains(name) || facts.going.contains(name) {
+    let meant: Vec<(usize, &str)> = here(location, facts).collect();
+    let &(first, name) = meant.first()?;
+    let pools = || meant.iter().map(|&(index, _)| &facts.pools[index]);
+    if !is_active(location, facts) || pools().any(|pool| pool.unread.contains(name) || pool.going.contains(name)) {
         return None;
     }
     let Place::Rbd(place) = &location.place else { return None };
-    let found = |kind| Finding { image: Some(name.to_owned()), location: Some(place.to_string()), ..found(kind) };
-    let Some(image) = owners.present.get(name) else {
-        if let Some(trashed) = facts.trash.get(name) {
-            let finding = found(Kind::TrashedImage).with("deferred_until", trashed.deferred_until);
-            return Some(Finding { image_id: Some(trashed.id.clone()), ..finding });
+    let found =
+        |kind, pool| Finding { image: Some(name.to_owned()), location: Some(place.to_string()), ..found(kind, pool) };
+    let present = meant.iter().find_map(|place| Some((&facts.pools[place.0], owners.present.get(place)?)));
+    let Some((pool, image)) = present else {
+        for pool in pools() {
+            if let Some(trashed) = pool.trash.iter().rfind(|entry| entry.name == name) {
+                let finding = found(Kind::TrashedImage, pool).with("deferred_until", trashed.deferred_until);
+                return Some(Finding { image_id: Some(trashed.id.clone()), ..finding });
+            }
         }
         return match place {
             // Of another pool, perhaps: what a one-part location means is not known here.
             Location::Legacy { .. } => None,
-            Location::Full { .. } => Some(found(Kind::MissingImage)),
+            Location::Full { .. } => Some(found(Kind::MissingImage, &facts.pools[first])),
         };
     };
     let snapshot = place.snapshot()?;
@@ -249,7 +274,7 @@ fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) ->
         return None;
     }
     let there: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
-    let finding = found(Kind::MissingSnapshot).with("missing", snapshot).with("snapshots", there);
+    let finding = found(Kind::MissingSnapshot, pool).with("missing", snapshot).with("snapshots", there);
     Some(Finding { image_id: Some(image.id.clone()), ..finding })
 }
 
@@ -257,8 +282,10 @@ fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) ->
 fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
     let mut groups: BTreeMap<Data<'_>, Vec<(&GlanceImage, &RbdImage)>> = BTreeMap::new();
     let mut counted = HashSet::new();
-    for (name, locations) in &owners.active {
-        let Some(image) = owners.present.get(name) else { continue };
+    let mut pools = HashMap::new();
+    for (place, locations) in &owners.active {
+        let Some(image) = owners.present.get(place) else { continue };
+        pools.insert(&image.id, place.0);
         for location in locations {
             let Some(row) = facts.glance.images.get(&location.image_id) else { continue };
             let Some((algorithm, value, size)) = data_of(row) else { continue };
@@ -279,7 +306,7 @@ fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
                 image_id: Some(image.id.clone()),
                 glance_id: Some(first.id.clone()),
                 used_bytes: Some(size.saturating_mul(copies.len() as u64 - 1)),
-                ..Finding::new(Kind::Duplicate, &facts.pool)
+                ..finding(Kind::Duplicate, &facts.pools[pools[&image.id]])
                     .with("copies", ids)
                     .with("algorithm", algorithm)
                     .with("hash", value)

@@ -4,7 +4,7 @@ use std::{collections::HashMap, io::IsTerminal, sync::Mutex};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use reconcile::{Database, Kind, Policy, Stage};
+use reconcile::{Database, Kind, Policy, ScanOptions, Sources, Stage};
 
 use super::{interruptible, output};
 use crate::{
@@ -25,8 +25,10 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
         let cluster = connect(&args.sources.connect).await?;
         let pool = open(&cluster, &pool).await?;
         let bars = Bars::default();
-        let policy = Policy { grace: args.grace };
-        let scan = reconcile::scan(&pool, &database, &policy, Timestamp::now(), &|stage, done, total| {
+        let sources = Sources { pools: vec![pool], databases: vec![database.clone()] };
+        let policy = Policy { grace: args.grace, ..Policy::default() };
+        let options = ScanOptions { policy, ..ScanOptions::default() };
+        let scan = reconcile::scan(&sources, &options, Timestamp::now(), &|stage, done, total| {
             bars.show(stage, done, total);
         })
         .await;

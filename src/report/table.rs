@@ -69,8 +69,11 @@ pub(crate) fn scan(scan: &Scan) -> String {
         for finding in &scan.findings {
             let severity = serde_json::to_value(finding.severity).unwrap_or_default();
             let action = match finding.blocked_by.as_slice() {
-                [] => finding.action.to_owned(),
-                blocks => format!("none: blocked by {}", blocks.join(", ")),
+                [] => finding.action.to_string(),
+                blocks => {
+                    let blocks: Vec<String> = blocks.iter().map(ToString::to_string).collect();
+                    format!("none: blocked by {}", blocks.join(", "))
+                }
             };
             table.add_row([
                 Cell::new(severity.as_str().unwrap_or_default()),

@@ -24,9 +24,9 @@ use serde::Serialize;
 pub use self::{
     decide::{Verdict, after, before, policy_of},
     lock::LockError,
-    run::{Run, apply, rehearse},
+    run::{Run, apply, purge, rehearse},
     trash::{TrashedImage, restore_trashed, trash_list},
-    undo::{Undone, UndoneStep, UndoneSummary, undo},
+    undo::{Undoing, Undone, UndoneStep, UndoneSummary, undo},
 };
 use crate::{
     finding::Kind,

@@ -10,7 +10,58 @@ use sqlx::{
 };
 
 use super::{Progress, Stage};
-use crate::facts::{GlanceFacts, GlanceImage, GlanceLocation, Place};
+use crate::facts::{DatabaseFacts, GlanceFacts, GlanceImage, GlanceLocation, Place};
+
+/// What was found in the pools, so that a database can tell which of its rows matter.
+pub(super) struct Known<'a> {
+    /// The cluster.
+    pub(super) fsid: &'a str,
+    /// The names of the pools that are scanned.
+    pub(super) pools: HashSet<&'a str>,
+    /// The names of their images, in and out of the trash.
+    pub(super) names: HashSet<&'a str>,
+}
+
+/// Reads all databases. Deleted rows and locations are kept only if they name one of the known images.
+pub(super) async fn read(
+    databases: &[Database],
+    known: &Known<'_>,
+    progress: &Progress<'_>,
+) -> Result<GlanceFacts, DatabaseError> {
+    let mut all = GlanceFacts::default();
+    for (index, database) in databases.iter().enumerate() {
+        let read = database.read(known, progress).await?;
+        merge(&mut all, read, index);
+    }
+    Ok(all)
+}
+
+/// Reads again, as they are now, the rows of these images, and every location that belongs to one of them or names one of
+/// these RBD images. [`GlanceFacts::databases`] is left empty.
+pub(super) async fn reread(
+    databases: &[Database],
+    ids: &HashSet<String>,
+    names: &HashSet<String>,
+) -> Result<GlanceFacts, DatabaseError> {
+    let mut all = GlanceFacts::default();
+    for (index, database) in databases.iter().enumerate() {
+        let read = database.reread(&ids.union(names).cloned().collect()).await?;
+        merge(&mut all, read, index);
+    }
+    Ok(all)
+}
+
+/// Adds one database's rows to those of others. A row that is not deleted wins.
+fn merge(all: &mut GlanceFacts, one: GlanceFacts, index: usize) {
+    all.databases.extend(one.databases);
+    for (id, row) in one.images {
+        let row = GlanceImage { database: index, ..row };
+        if all.images.get(&id).is_none_or(|known| known.deleted) {
+            all.images.insert(id, row);
+        }
+    }
+    all.locations.extend(one.locations.into_iter().map(|location| GlanceLocation { database: index, ..location }));
+}
 
 /// Why a database could not be read. Its text tells all; there is no further source.
 #[derive(Debug, thiserror::Error)]
@@ -89,21 +140,17 @@ const COLUMNS: [(&str, &[&str]); 3] = [
 ];
 
 impl Database {
-    /// Reads Glance's rows as they are at one moment. Deleted ones are kept only if they name one of `names`.
-    pub(super) async fn read(
-        &self,
-        names: &HashSet<&str>,
-        progress: &Progress<'_>,
-    ) -> Result<GlanceFacts, DatabaseError> {
+    /// Reads Glance's rows as they are at one moment. Deleted ones are kept only if they name a known image.
+    async fn read(&self, known: &Known<'_>, progress: &Progress<'_>) -> Result<GlanceFacts, DatabaseError> {
         let mut connection = self.connect().await?;
-        let read = self.read_from(&mut connection, names, progress).await;
+        let read = self.read_from(&mut connection, known, progress).await;
         // Nothing was written; a failure to close cannot matter.
         let _ = sqlx::Connection::close(connection).await;
         read
     }
 
     /// Reads the rows of these images again, as they are now.
-    pub(super) async fn reread(&self, ids: &HashSet<String>) -> Result<GlanceFacts, DatabaseError> {
+    async fn reread(&self, ids: &HashSet<String>) -> Result<GlanceFacts, DatabaseError> {
         let mut connection = self.connect().await?;
         let read = async {
             let mut facts = GlanceFacts::default();
@@ -150,12 +197,13 @@ impl Database {
     async fn read_from(
         &self,
         connection: &mut SqliteConnection,
-        names: &HashSet<&str>,
+        known: &Known<'_>,
         progress: &Progress<'_>,
     ) -> Result<GlanceFacts, DatabaseError> {
         self.begin(connection).await?;
         self.check_schema(connection).await?;
         let mut facts = GlanceFacts::default();
+        facts.databases.push(DatabaseFacts { name: self.path.clone(), ..DatabaseFacts::default() });
         let mut rows = 0;
 
         let mut importing = HashSet::new();
@@ -170,7 +218,7 @@ impl Database {
             rows += 1;
             progress(Stage::Database, rows, None);
             let id = self.text(&row, "id")?;
-            if !self.flag(&row, "deleted")? || names.contains(id.as_str()) {
+            if !self.flag(&row, "deleted")? || known.names.contains(id.as_str()) {
                 let image = self.image(&row, importing.contains(&id))?;
                 facts.images.insert(id, image);
             }
@@ -182,7 +230,7 @@ impl Database {
             rows += 1;
             progress(Stage::Database, rows, None);
             let location = self.location(&row)?;
-            let of_a_known_image = matches!(&location.place, Place::Rbd(place) if names.contains(place.image()));
+            let of_a_known_image = matches!(&location.place, Place::Rbd(place) if known.names.contains(place.image()));
             if !location.deleted || of_a_known_image {
                 facts.locations.push(location);
             }
@@ -218,6 +266,7 @@ impl Database {
             checksum: self.optional(row, "checksum")?,
             multihash,
             importing,
+            ..GlanceImage::default()
         })
     }
 
@@ -227,6 +276,9 @@ impl Database {
             place: place(&self.text(row, "value")?),
             status: self.text(row, "status")?,
             deleted: self.flag(row, "deleted")?,
+            database: 0,
+            store: None,
+            updated: None,
         })
     }
 

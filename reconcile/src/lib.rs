@@ -30,6 +30,6 @@ pub use self::{
     finding::{Block, Finding, Kind, Severity},
     inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
     journal::{Entry, Event, Faults, Header, Journal, JournalError, Record, Target},
-    plan::{Action, Allow, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step},
+    plan::{Action, Allow, Health, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step, plan},
     scan::{PoolSummary, Scan, ScanOptions, Summary, scan},
 };

@@ -114,6 +114,3 @@ fn what_it_is_now(step: &Step, facts: &Facts, findings: &[Finding]) -> String {
     }
 }
 
-#[cfg(test)]
-#[path = "decide_tests.rs"]
-mod tests;

@@ -1,12 +1,16 @@
 //! One at a time: whoever changes a pool holds a lock in it, which lapses by itself when its holder dies.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rbd::{ErrorKind, Locker, Pool};
 use tokio::{sync::watch, task::AbortHandle};
+
+use super::run::find;
+use crate::plan::PlanPool;
 
 /// The object that carries the lock: every pool that ever held an image has it, so that a full pool can be locked too.
 const OBJECT: &str = "rbd_directory";
@@ -55,6 +59,45 @@ impl Drop for PoolLock {
     }
 }
 
+/// The locks of all pools that a run changes.
+#[derive(Debug)]
+pub(super) struct PoolLocks(Vec<PoolLock>);
+
+impl PoolLocks {
+    /// For a run that changes nothing.
+    pub(super) fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Takes all or none, in an order that two runs share.
+    pub(super) async fn take(planned: &[PlanPool], pools: &[Pool], token: &str) -> Result<Self, LockError> {
+        let mut locks = Self::none();
+        for planned in planned.iter().collect::<BTreeSet<_>>() {
+            let Some(pool) = find(pools, planned) else { continue };
+            match PoolLock::take(pool, token).await {
+                Ok(lock) => locks.0.push(lock),
+                Err(error) => {
+                    locks.release().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(locks)
+    }
+
+    /// Whether all certainly hold, and for some seconds more.
+    pub(super) fn hold(&self) -> bool {
+        self.0.iter().all(PoolLock::holds)
+    }
+
+    /// Gives all back.
+    pub(super) async fn release(self) {
+        for lock in self.0 {
+            lock.release().await;
+        }
+    }
+}
+
 impl PoolLock {
     /// Takes the lock.
     ///
@@ -88,8 +131,7 @@ impl PoolLock {
         Ok(Self { pool: pool.clone(), cookie, until, renewer })
     }
 
-    /// Whether it certainly holds, and for some seconds more.
-    pub(super) fn holds(&self) -> bool {
+    fn holds(&self) -> bool {
         Instant::now() + MARGIN < *self.until.borrow()
     }
 

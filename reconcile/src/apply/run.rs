@@ -9,13 +9,13 @@ use super::{
     Acted, Applied, AppliedStep, AppliedSummary, ApplyError, Outcome,
     act::Scene,
     decide::{self, Verdict, policy_of},
-    lock::PoolLock,
+    lock::PoolLocks,
 };
 use crate::{
     facts::DatabaseFacts,
     inventory::{GatherError, Sources, examine},
     journal::{Event, Journal, Target},
-    plan::{self, Action, Health, Plan, PlanPool, Step},
+    plan::{self, Action, Health, Plan, PlanPool, Refusal, Step},
     scan::{ScanOptions, scan},
 };
 
@@ -37,7 +37,7 @@ pub struct Run<'a> {
 /// As [`apply`], but for locks and journals.
 pub async fn rehearse(plan: &Plan, run: &Run<'_>) -> Result<Applied, ApplyError> {
     let knowledge = run.check(plan).await?;
-    run.go(plan, &knowledge, &[], None).await
+    run.go(plan, &knowledge, &PoolLocks::none(), Hand::Off).await
 }
 
 /// Does what a plan says, or finishes what an earlier run of it has begun.
@@ -48,30 +48,46 @@ pub async fn rehearse(plan: &Plan, run: &Run<'_>) -> Result<Applied, ApplyError>
 /// [`ApplyError::Journal`], for what cannot be written down must not be done.
 pub async fn apply(plan: &Plan, run: &Run<'_>, journal: &mut Journal) -> Result<Applied, ApplyError> {
     run.place(plan)?;
-    let token = journal.token();
-    let mut locks = Vec::new();
-    let mut locked = Ok(());
-    for pool in plan.pools.iter().collect::<BTreeSet<_>>() {
-        let Some(pool) = find(&run.sources.pools, pool) else { continue };
-        match PoolLock::take(pool, &token).await {
-            Ok(lock) => locks.push(lock),
-            Err(error) => {
-                locked = Err(error.into());
-                break;
-            }
-        }
-    }
-    let applied = match locked {
-        Ok(()) => match run.check(plan).await {
-            Ok(knowledge) => run.go(plan, &knowledge, &locks, Some(journal)).await,
-            Err(error) => Err(error),
-        },
+    let locks = PoolLocks::take(&plan.pools, &run.sources.pools, &journal.token()).await?;
+    let applied = match run.check(plan).await {
+        Ok(knowledge) => run.go(plan, &knowledge, &locks, Hand::Writing(journal)).await,
         Err(error) => Err(error),
     };
-    for lock in locks {
-        lock.release().await;
-    }
+    locks.release().await;
     applied
+}
+
+/// Does what a plan of purges says, without a journal: there is nothing to undo, and nothing to finish that making the same
+/// plan again would not find. With `dry`, says what it would.
+///
+/// # Errors
+/// As [`apply`].
+pub async fn purge(plan: &Plan, run: &Run<'_>, dry: bool) -> Result<Applied, ApplyError> {
+    run.place(plan)?;
+    if let Some(step) = plan.steps.iter().find(|step| step.action != Action::Purge) {
+        let why = "it needs a journal".into();
+        return Err(ApplyError::Refused(vec![Refusal { what: format!("step {}, {}", step.n, step.action), why }]));
+    }
+    if dry {
+        return rehearse(plan, run).await;
+    }
+    let locks = PoolLocks::take(&plan.pools, &run.sources.pools, &uuid::Uuid::new_v4().to_string()).await?;
+    let applied = match run.check(plan).await {
+        Ok(knowledge) => run.go(plan, &knowledge, &locks, Hand::Acting).await,
+        Err(error) => Err(error),
+    };
+    locks.release().await;
+    applied
+}
+
+/// What a run may do.
+enum Hand<'a> {
+    /// Nothing.
+    Off,
+    /// Change the pools.
+    Acting,
+    /// Change the pools, and write down what it does.
+    Writing(&'a mut Journal),
 }
 
 /// The open pool that a plan names, if it is still the same.
@@ -124,8 +140,8 @@ impl Run<'_> {
         &self,
         plan: &Plan,
         knowledge: &[DatabaseFacts],
-        locks: &[PoolLock],
-        mut journal: Option<&mut Journal>,
+        locks: &PoolLocks,
+        mut hand: Hand<'_>,
     ) -> Result<Applied, ApplyError> {
         let mut steps: Vec<AppliedStep> = Vec::new();
         let mut stopped = None;
@@ -134,7 +150,7 @@ impl Run<'_> {
                 stopped = Some("interrupted".to_owned());
                 break;
             }
-            if !locks.iter().all(PoolLock::holds) {
+            if !locks.hold() {
                 stopped = Some("the lock of the pool was lost".to_owned());
                 break;
             }
@@ -144,9 +160,10 @@ impl Run<'_> {
                 continue;
             };
             let scene = Scene { sources: self.sources, policy: &plan.policy, pool };
-            let (applied, fatal) = match &mut journal {
-                None => rehearse_step(plan, step, &scene, knowledge).await,
-                Some(journal) => apply_step(plan, step, &scene, knowledge, journal).await?,
+            let (applied, fatal) = match &mut hand {
+                Hand::Off => rehearse_step(plan, step, &scene, knowledge).await,
+                Hand::Acting => apply_step(plan, step, &scene, knowledge, None).await?,
+                Hand::Writing(journal) => apply_step(plan, step, &scene, knowledge, Some(journal)).await?,
             };
             steps.push(applied);
             if fatal {
@@ -157,7 +174,7 @@ impl Run<'_> {
         Ok(Applied {
             schema: 1,
             plan: plan.digest.clone(),
-            dry_run: journal.is_none(),
+            dry_run: matches!(hand, Hand::Off),
             stopped,
             summary: AppliedSummary::of(plan.steps.len(), &steps),
             steps,
@@ -204,9 +221,10 @@ async fn apply_step(
     step: &Step,
     scene: &Scene<'_>,
     knowledge: &[DatabaseFacts],
-    journal: &mut Journal,
+    mut journal: Option<&mut Journal>,
 ) -> Result<(AppliedStep, bool), ApplyError> {
-    let record = journal.records().get(&step.n).cloned();
+    let record = journal.as_ref().and_then(|journal| journal.records().get(&step.n)).cloned();
+    let mut write = |event| journal.as_mut().map_or(Ok(()), |journal| journal.write(Timestamp::now(), step.n, event));
     let mut acted = None;
     if let Some(record) = record {
         match record.last {
@@ -227,7 +245,7 @@ async fn apply_step(
         Some(acted) => acted,
         None => match look(plan, step, scene, knowledge).await {
             Ok(Verdict::Go) => {
-                journal.write(Timestamp::now(), step.n, Event::Intent(Target::of(step)))?;
+                write(Event::Intent(Target::of(step)))?;
                 if step.action == Action::Trash {
                     prepare(scene.pool).await;
                 }
@@ -249,7 +267,7 @@ async fn apply_step(
             (Event::Failed { why: why.clone() }, AppliedStep::new(step, Outcome::Failed, Some(why)), fatal)
         }
     };
-    journal.write(Timestamp::now(), step.n, event)?;
+    write(event)?;
     Ok((applied, fatal))
 }
 

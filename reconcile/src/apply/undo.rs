@@ -1,7 +1,5 @@
 //! Taking back what a plan moved to the trash, by what its journal says and the pool shows.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 use rbd::{ErrorKind, Pool};
 use serde::Serialize;
@@ -10,8 +8,8 @@ use super::{
     ApplyError,
     act::is_ours,
     by_id::{self, Whereabouts},
-    lock::PoolLock,
-    run::{check_pools, find},
+    lock::PoolLocks,
+    run::check_pools,
 };
 use crate::{
     journal::{Event, Journal, Record},
@@ -111,28 +109,9 @@ pub async fn undo(
         return Err(PlanError::ForeignCluster { planned: header.fsid, here: fsid.to_owned() }.into());
     }
     check_pools(&header.pools, pools)?;
-    let mut locks = Vec::new();
-    let mut undone = Ok(());
-    if !dry {
-        let token = journal.token();
-        for pool in header.pools.iter().collect::<BTreeSet<_>>() {
-            let Some(pool) = find(pools, pool) else { continue };
-            match PoolLock::take(pool, &token).await {
-                Ok(lock) => locks.push(lock),
-                Err(error) => {
-                    undone = Err(error.into());
-                    break;
-                }
-            }
-        }
-    }
-    let undone = match undone {
-        Ok(()) => all(journal, pools, dry, stop, &locks).await,
-        Err(error) => Err(error),
-    };
-    for lock in locks {
-        lock.release().await;
-    }
+    let locks = if dry { PoolLocks::none() } else { PoolLocks::take(&header.pools, pools, &journal.token()).await? };
+    let undone = all(journal, pools, dry, stop, &locks).await;
+    locks.release().await;
     undone
 }
 
@@ -141,7 +120,7 @@ async fn all(
     pools: &[Pool],
     dry: bool,
     stop: &(dyn Fn() -> bool + Send + Sync),
-    locks: &[PoolLock],
+    locks: &PoolLocks,
 ) -> Result<Undone, ApplyError> {
     let header = journal.header().clone();
     let mut undone = Undone {
@@ -165,7 +144,7 @@ async fn all(
             undone.stopped = Some("interrupted".into());
             break;
         }
-        if !locks.iter().all(PoolLock::holds) {
+        if !locks.hold() {
             undone.stopped = Some("the lock of the pool was lost".into());
             break;
         }

@@ -5,14 +5,26 @@
 //! taken for the one that was made; it names the cluster and the pools by their ids, and it goes stale.
 
 mod file;
+mod health;
+mod planner;
+mod policy;
+mod refusals;
+mod steps;
+mod still;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-pub use self::file::PlanError;
+pub use self::{
+    file::PlanError,
+    health::Health,
+    planner::plan,
+    policy::{Allow, PlanPolicy},
+};
+pub(crate) use self::{refusals::of_scan as refused, still::still};
 use crate::finding::Kind;
 
 /// What is to be done. As JSON this is the file that `apply` takes; fields are only ever added to it.
@@ -32,8 +44,11 @@ pub struct Plan {
     pub scan: PlanScan,
     /// What the admin decided.
     pub policy: PlanPolicy,
-    /// Why it has no steps, if it was refused as a whole; what it left out, and why, otherwise.
+    /// Why it was refused as a whole, and has no steps; nothing if it was not.
     pub refused: Vec<Refusal>,
+    /// What it leaves out of what was found, and why.
+    #[serde(default)]
+    pub left_out: Vec<Refusal>,
     /// The steps in numbers.
     pub summary: PlanSummary,
     /// What to do, in this order.
@@ -63,84 +78,21 @@ pub struct PlanScan {
     pub digest: String,
 }
 
-/// What the admin decided.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlanPolicy {
-    /// How old what is removed must be, and how long ago an earlier scan must have seen it the same.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub grace: Duration,
-    /// The kinds to act on; empty for those that are safe to act on unasked.
-    pub only: Vec<Kind>,
-    /// How many images may be moved to the trash or purged, at most.
-    pub max_images: u64,
-    /// How many per cent of a pool's images, at most.
-    pub max_percent: u64,
-    /// How long what is moved to the trash is kept there.
-    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::required")]
-    pub defer: Duration,
-    /// The safeguards that were switched off by name.
-    pub allow: Vec<Allow>,
-}
-
-impl Default for PlanPolicy {
-    fn default() -> Self {
-        const DAY: u64 = 24 * 3600;
-        Self {
-            grace: Duration::from_secs(DAY),
-            only: Vec::new(),
-            max_images: 25,
-            max_percent: 10,
-            defer: Duration::from_secs(7 * DAY),
-            allow: Vec::new(),
-        }
-    }
-}
-
-/// A safeguard that may be switched off, each by its own name. Children, watchers, foreign locks, groups, mirroring,
-/// migration, protected images, names that are not Glance's and what is unknown have no such name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Allow {
-    /// Act on what no earlier scan has seen.
-    Unseen,
-    /// Believe a database that is older than the image.
-    Stale,
-    /// Act although OSDs are down or placement groups inactive.
-    Unhealthy,
-    /// Believe a database without any location in the pool.
-    NoLocations,
-    /// Believe a database whose locations all name another cluster.
-    ForeignFsid,
-    /// Act although locations cannot be read, which may name any image.
-    Undecryptable,
-}
-
-impl Allow {
-    /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Unseen, Self::Stale, Self::Unhealthy, Self::NoLocations, Self::ForeignFsid, Self::Undecryptable];
-
-    /// The name that `--allow` takes.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Unseen => "unseen",
-            Self::Stale => "stale",
-            Self::Unhealthy => "unhealthy",
-            Self::NoLocations => "no-locations",
-            Self::ForeignFsid => "foreign-fsid",
-            Self::Undecryptable => "undecryptable",
-        }
-    }
-}
-
 /// Something that a plan does not do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refusal {
-    /// What was refused: `plan`, or an image.
+    /// What is the matter, or which image.
     pub what: String,
     /// Why.
     pub why: String,
+}
+
+impl Plan {
+    /// Whether it was refused as a whole.
+    #[must_use]
+    pub fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
+    }
 }
 
 /// A plan's steps in numbers.
@@ -149,7 +101,7 @@ pub struct PlanSummary {
     /// Images in the pools.
     pub images: u64,
     /// Steps of each action.
-    pub steps: std::collections::BTreeMap<Action, u64>,
+    pub steps: BTreeMap<Action, u64>,
     /// Bytes that the steps win once what they move to the trash is purged.
     pub bytes: u64,
 }
@@ -193,8 +145,8 @@ impl Action {
     }
 }
 
-impl std::fmt::Display for Action {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())
     }
 }

@@ -2,11 +2,8 @@
 
 use serde_json::json;
 
-use super::*;
-
-fn now() -> Timestamp {
-    "2026-06-01T12:00:00Z".parse().unwrap()
-}
+use super::now;
+use crate::plan::*;
 
 /// A plan of one step, signed.
 fn a_plan() -> Plan {
@@ -35,6 +32,7 @@ fn a_plan() -> Plan {
         scan: PlanScan { started_at: now(), digest: "00".into() },
         policy: PlanPolicy::default(),
         refused: Vec::new(),
+        left_out: Vec::new(),
         summary: PlanSummary::default(),
         steps: vec![step],
         digest: String::new(),

@@ -3,6 +3,7 @@
 mod image;
 mod output;
 mod scan;
+mod sources;
 
 use std::{future::Future, sync::LazyLock};
 

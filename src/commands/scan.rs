@@ -1,52 +1,41 @@
 //! `glance-rbd scan`.
 
-use std::{collections::HashMap, io::IsTerminal, sync::Mutex};
+use std::{collections::HashMap, io::IsTerminal, path::Path, sync::Mutex, time::Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use reconcile::{Database, Kind, Policy, ScanOptions, Sources, Stage};
+use reconcile::{Kind, Policy, Scan, ScanOptions, Stage};
 
-use super::{interruptible, output};
+use super::{interruptible, output, sources::Wanted};
 use crate::{
-    cli::{
-        Format,
-        scan::ScanArgs,
-        sources::{ConnectArgs, PoolName, SourceArgs},
-    },
+    cli::scan::{Format, ScanArgs},
     exit::{self, Usage},
-    report,
+    report::{self, findings::Look},
 };
 
 pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     // Wrong arguments are refused before anything is connected to.
     let only = kinds(&args.only)?;
-    let (database, pool): (Database, PoolName) = sources(&args.sources)?;
-    let result = interruptible(async {
-        let cluster = connect(&args.sources.connect).await?;
-        let pool = open(&cluster, &pool).await?;
-        let bars = Bars::default();
-        let sources = Sources { pools: vec![pool], databases: vec![database.clone()] };
-        let policy = Policy { grace: args.grace, ..Policy::default() };
-        let options = ScanOptions { policy, ..ScanOptions::default() };
-        let scan = reconcile::scan(&sources, &options, Timestamp::now(), &|stage, done, total| {
-            bars.show(stage, done, total);
-        })
-        .await;
-        bars.clear();
-        Ok(scan?)
+    let wanted = Wanted::read(&args.sources)?;
+    let (began, started) = (Instant::now(), Timestamp::now());
+    let scanned = interruptible(scan(&args, &wanted, started)).await;
+    let told = args.metrics.as_deref().map_or(Ok(()), |path| {
+        let text = report::metrics::text(scanned.as_ref().ok(), started, began.elapsed());
+        output::write(Some(path), text.as_bytes())
     });
-    let mut scan = result.await?;
+    let mut scan = scanned?;
     if !only.is_empty() {
         scan.retain(&only);
     }
-    let text = match args.format {
-        Format::Table => report::table::scan(&scan),
-        Format::Json => report::json(&scan)?,
-    };
-    output::write(args.output.as_deref(), text.as_bytes())?;
+    output::write(args.output.as_deref(), &text(&scan, &args)?)?;
     for problem in &scan.problems {
-        eprintln!("incomplete: {}: {}", problem.what, problem.why);
+        eprintln!("incomplete: {}: {}", report::harmless(&problem.what), report::harmless(&problem.why));
     }
+    for note in &scan.notes {
+        eprintln!("note: {}: {}", report::harmless(&note.what), report::harmless(&note.why));
+    }
+    told?;
     Ok(match (scan.complete, scan.has_warnings()) {
         (false, _) => exit::ERROR,
         (true, true) => exit::FINDINGS,
@@ -54,31 +43,39 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     })
 }
 
-/// One pool and one database, so far.
-fn sources(args: &SourceArgs) -> anyhow::Result<(Database, PoolName)> {
-    let pools = match args.pool.as_slice() {
-        [] => vec!["images".parse().map_err(Usage)?],
-        pools => pools.to_vec(),
+async fn scan(args: &ScanArgs, wanted: &Wanted, now: Timestamp) -> anyhow::Result<Scan> {
+    let sources = wanted.open().await?;
+    let options = ScanOptions {
+        policy: Policy {
+            grace: args.grace,
+            scrub_time: wanted.scrub_time,
+            stores: wanted.stores.clone(),
+            ..Policy::default()
+        },
+        usage: args.usage,
+        verify_sample: args.verify_sample,
     };
-    match (pools.as_slice(), args.database.as_slice(), args.glance_conf.as_slice()) {
-        ([pool], [database], []) => Ok((database.parse()?, pool.clone())),
-        _ => Err(Usage("one pool and one database at a time, so far".into()).into()),
-    }
+    let bars = Bars::default();
+    let scan = reconcile::scan(&sources, &options, now, &|stage, done, total| bars.show(stage, done, total)).await;
+    bars.clear();
+    Ok(scan?)
 }
 
-async fn open(cluster: &rbd::Cluster, name: &PoolName) -> rbd::Result<rbd::Pool> {
-    let pool = cluster.pool(&name.pool).await?;
-    if name.namespace.is_empty() { Ok(pool) } else { pool.in_namespace(&name.namespace).await }
-}
-
-async fn connect(args: &ConnectArgs) -> rbd::Result<rbd::Cluster> {
-    rbd::Cluster::connect(rbd::ConnectOptions {
-        conf: args.ceph_conf.clone(),
-        user: args.user.clone(),
-        timeout: Some(args.timeout),
-        settings: Vec::new(),
+/// The result, in the form that was asked for.
+fn text(scan: &Scan, args: &ScanArgs) -> anyhow::Result<Vec<u8>> {
+    Ok(match args.format {
+        Format::Table => {
+            let look = Look { colours: is_colourful(args.output.as_deref()), all: !args.only.is_empty() };
+            report::findings::scan(scan, look).into_bytes()
+        }
+        Format::Json => report::json(scan)?.into_bytes(),
+        Format::Csv => report::csv::scan(scan)?,
     })
-    .await
+}
+
+/// Whether what is written there is for a terminal that shows colours; `NO_COLOR` and `CLICOLOR_FORCE` are heeded.
+fn is_colourful(output: Option<&Path>) -> bool {
+    output.is_none() && AutoStream::choice(&std::io::stdout()) != ColorChoice::Never
 }
 
 fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {

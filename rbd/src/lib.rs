@@ -38,6 +38,7 @@ mod reap;
 mod snapshot;
 mod strings;
 mod trash;
+mod trash_state;
 mod usage;
 
 pub use self::{
@@ -55,5 +56,6 @@ pub use self::{
     reap::{closing, exit, settled},
     snapshot::{Snapshot, SnapshotNamespace},
     trash::{TrashEntry, TrashSource},
+    trash_state::TrashState,
     usage::Extent,
 };

@@ -7,14 +7,21 @@
 //! Rules that hold throughout: what could not be read is unknown, never none; a scan that could not read everything says
 //! so; an image is called dead only by what is known.
 
+mod apply;
 mod classify;
 mod facts;
 mod finding;
 mod inventory;
+mod journal;
 mod plan;
 mod scan;
 
 pub use self::{
+    apply::{
+        Applied, AppliedStep, AppliedSummary, ApplyError, LockError, Outcome, Run, TrashedImage, Undoing, Undone,
+        UndoneStep, UndoneSummary, Verdict, after, apply, before, policy_of, purge, rehearse, restore_trashed,
+        trash_list, undo,
+    },
     classify::{Policy, classify, is_glance_name},
     facts::{
         Broken, Child, Children, Closer, DatabaseFacts, Facts, GlanceFacts, GlanceImage, GlanceLocation, Lock,
@@ -22,6 +29,7 @@ pub use self::{
     },
     finding::{Block, Finding, Kind, Severity},
     inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
+    journal::{Entry, Event, Faults, Header, Journal, JournalError, Record, Target},
     plan::{Action, Allow, Health, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step, plan},
     scan::{PoolSummary, Scan, ScanOptions, Summary, scan},
 };

@@ -2,6 +2,7 @@
 
 pub(crate) mod image;
 pub(crate) mod reclaim;
+pub(crate) mod plan;
 pub(crate) mod scan;
 pub(crate) mod sources;
 mod values;
@@ -10,6 +11,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use self::{
     image::ImageCommand,
+    plan::PlanArgs,
     reclaim::{ApplyArgs, TrashCommand, UndoArgs},
     scan::ScanArgs,
 };
@@ -41,6 +43,8 @@ pub(crate) enum Command {
     /// See what is in the trash, put it back, or remove it for good.
     #[command(subcommand)]
     Trash(TrashCommand),
+    /// Plan what to do about what a scan finds, for people to read before it is applied.
+    Plan(PlanArgs),
     /// Store, read, remove and clone images by hand.
     #[command(subcommand)]
     Image(ImageCommand),

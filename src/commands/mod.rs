@@ -3,6 +3,7 @@
 mod apply;
 mod image;
 mod output;
+mod plan;
 mod scan;
 mod sources;
 mod trash;
@@ -29,6 +30,7 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Apply(args) => apply::run(args).await,
         Command::Undo(args) => undo::run(args).await,
         Command::Trash(command) => trash::run(command).await,
+        Command::Plan(args) => plan::run(args).await,
         Command::Image(command) => image::run(command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -6,7 +6,7 @@ use anyhow::Context;
 use jiff::Timestamp;
 use reconcile::{Allow, Health, Kind, PlanPolicy, Policy, Scan, ScanOptions};
 
-use super::{interruptible, output, scan};
+use super::{interruptible, output, scan::Bars, sources::Wanted};
 use crate::{
     cli::plan::PlanArgs,
     exit::{self, Usage},
@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(args: PlanArgs) -> anyhow::Result<u8> {
     // Wrong arguments are refused before anything is connected to.
     let policy = policy(&args)?;
-    let wanted = scan::Wanted::read(&args.sources)?;
+    let wanted = Wanted::read(&args.sources)?;
     let earlier = args.seen.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<Scan>>>()?;
     for allow in &policy.allow {
         eprintln!("warning: --allow {allow}: {}", allow.meaning());
@@ -24,7 +24,13 @@ pub(super) async fn run(args: PlanArgs) -> anyhow::Result<u8> {
     let result = interruptible(async {
         let sources = wanted.open().await?;
         let now = Timestamp::now();
-        let scan = scan::scan(&sources, &options(&wanted, &policy), now).await?;
+        let bars = Bars::default();
+        let scan = reconcile::scan(&sources, &options(&wanted, &policy), now, &|stage, done, total| {
+            bars.show(stage, done, total)
+        })
+        .await;
+        bars.clear();
+        let scan = scan?;
         // After the scan: what was down while it read must be told.
         let health = Health::read(sources.pools[0].cluster()).await;
         Ok(reconcile::plan(&scan, &earlier, &health, &policy, now))
@@ -33,7 +39,7 @@ pub(super) async fn run(args: PlanArgs) -> anyhow::Result<u8> {
     output::write(Some(&args.output), plan.to_json().as_bytes())?;
     output::print(&report::plan::plan(&plan))?;
     for refusal in &plan.refused {
-        eprintln!("refused: {}: {}", refusal.what, refusal.why);
+        eprintln!("refused: {}: {}", report::harmless(&refusal.what), report::harmless(&refusal.why));
     }
     Ok(if plan.is_refused() { exit::ERROR } else { exit::DONE })
 }
@@ -67,7 +73,7 @@ fn read(path: &Path) -> anyhow::Result<Scan> {
         .with_context(|| format!("{} is no scan, as `scan --format json` writes it", path.display()))
 }
 
-fn options(wanted: &scan::Wanted, policy: &PlanPolicy) -> ScanOptions {
+fn options(wanted: &Wanted, policy: &PlanPolicy) -> ScanOptions {
     let policy = Policy {
         grace: policy.grace,
         allow_stale: policy.allows(Allow::Stale),

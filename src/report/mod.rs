@@ -5,6 +5,7 @@ mod evidence;
 pub(crate) mod findings;
 pub(crate) mod metrics;
 pub(crate) mod reclaim;
+pub(crate) mod plan;
 pub(crate) mod table;
 
 use reconcile::{Finding, Severity};

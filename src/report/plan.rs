@@ -33,10 +33,17 @@ pub(crate) fn plan(plan: &Plan) -> String {
 }
 
 fn steps(steps: &[Step]) -> String {
-    let rows = steps.iter().map(|step| {
-        let image = format!("{}/{}", path(&step.pool, &step.namespace), step.image);
-        let bytes = step.bytes.map_or_else(String::new, table::size);
-        [step.n.to_string(), step.action.to_string(), step.kind.to_string(), image, bytes, step.why.clone()]
-    });
-    table::rows(&["STEP", "ACTION", "KIND", "IMAGE", "BYTES", "WHY"], rows)
+    let mut table = table::plain();
+    table.set_header(["STEP", "ACTION", "KIND", "IMAGE", "BYTES", "WHY"]);
+    for step in steps {
+        table.add_row([
+            step.n.to_string(),
+            step.action.to_string(),
+            step.kind.to_string(),
+            format!("{}/{}", path(&step.pool, &step.namespace), step.image),
+            step.bytes.map_or_else(String::new, table::size),
+            step.why.clone(),
+        ]);
+    }
+    table::print(table)
 }

@@ -1,8 +1,8 @@
 //! The command line. `build.rs` includes this directory too, for man pages and completions, so it knows nothing but clap.
 
 pub(crate) mod image;
-pub(crate) mod reclaim;
 pub(crate) mod plan;
+pub(crate) mod reclaim;
 pub(crate) mod scan;
 pub(crate) mod sources;
 mod values;
@@ -36,6 +36,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Compare a pool with a Glance database and report what is orphaned, partial, missing or duplicated.
     Scan(ScanArgs),
+    /// Plan what to do about what a scan finds, for people to read before it is applied.
+    Plan(PlanArgs),
     /// Do what a plan says; without --yes, say what would be done.
     Apply(ApplyArgs),
     /// Put back what a plan moved to the trash.
@@ -43,8 +45,6 @@ pub(crate) enum Command {
     /// See what is in the trash, put it back, or remove it for good.
     #[command(subcommand)]
     Trash(TrashCommand),
-    /// Plan what to do about what a scan finds, for people to read before it is applied.
-    Plan(PlanArgs),
     /// Store, read, remove and clone images by hand.
     #[command(subcommand)]
     Image(ImageCommand),

@@ -27,10 +27,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<u8> {
     listen()?;
     match command {
         Command::Scan(args) => scan::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
         Command::Apply(args) => apply::run(args).await,
         Command::Undo(args) => undo::run(args).await,
         Command::Trash(command) => trash::run(command).await,
-        Command::Plan(args) => plan::run(args).await,
         Command::Image(command) => image::run(command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();

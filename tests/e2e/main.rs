@@ -8,4 +8,5 @@ mod glance_states;
 mod help;
 mod images;
 mod lab;
+mod planning;
 mod stock_glance;

@@ -185,8 +185,8 @@ fn a_scan_that_did_not_see_everything_plans_nothing() {
     let seen = cloud.seen();
     let damaged = uuid();
     cloud.pool.put(&damaged, b"its header is damaged");
-    let info: Value = serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{damaged}", cloud.pool.0)]))
-        .unwrap();
+    let info: Value =
+        serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{damaged}", cloud.pool.0)])).unwrap();
     let header = format!("rbd_header.{}", info["id"].as_str().unwrap());
     sh("rados", &["-p", &cloud.pool.0, "setomapval", &header, "size", "x"]);
     let reasons = cloud.refused(&cloud.database.url(), &["--seen", &seen, "--max-percent", "100"]);
@@ -198,7 +198,8 @@ fn what_cannot_be_planned_is_wrong_usage() {
     let run = |options: &[&str]| {
         run(&[&["plan", "--database", "sqlite:////nowhere", "-o", "/tmp/no-plan.json"], options].concat())
     };
-    for options in [["--only", "in-flight"], ["--only", "foreign-image"], ["--only", "nothing"], ["--allow", "children"]]
+    for options in
+        [["--only", "in-flight"], ["--only", "foreign-image"], ["--only", "nothing"], ["--allow", "children"]]
     {
         let ran = run(&options);
         assert_eq!(ran.code, 2, "{options:?}: {ran:?}");

@@ -9,7 +9,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::{
@@ -17,9 +17,13 @@ use super::{
     still::{self, still},
 };
 use crate::{
+    facts::DatabaseFacts,
     finding::{Finding, Kind},
     scan::Scan,
 };
+
+/// How far apart the clocks of the cluster and of the databases may be.
+const CLOCKS: SignedDuration = SignedDuration::from_mins(5);
 
 impl Kind {
     /// What a plan does about it, and whether only if it is asked for by name. Nothing about what people must judge.
@@ -136,10 +140,11 @@ impl Judge<'_> {
         };
         let mut evidence = finding.evidence.clone();
         still(finding, action, self.policy, self.now)?;
-        if action.is_destructive()
-            && let Some(since) = self.seen(finding)?
-        {
-            evidence.insert("seen_since".into(), json!(since));
+        if action.is_destructive() {
+            self.testified(finding)?;
+            if let Some(since) = self.seen(finding)? {
+                evidence.insert("seen_since".into(), json!(since));
+            }
         }
         let location = finding.location.clone().or_else(|| {
             let here = || format!("rbd://{}/{}/{image}/{}", self.scan.fsid, finding.pool, store::SNAPSHOT);
@@ -163,6 +168,25 @@ impl Judge<'_> {
         };
         steps::describe(&mut step);
         Ok(step)
+    }
+
+    /// That a database has no row of an image says something only if it has heard of what came after: a replica that stands
+    /// still, or a restored backup, knows nothing of the last images before it.
+    fn testified(&self, finding: &Finding) -> Result<(), String> {
+        let time = |fact: &str| finding.evidence.get(fact)?.as_str()?.parse::<Timestamp>().ok();
+        let Some(created) = time("created").filter(|_| !finding.evidence.contains_key("row_status")) else {
+            return Ok(());
+        };
+        let margin = SignedDuration::try_from(self.policy.grace).unwrap_or(CLOCKS).min(CLOCKS);
+        let deaf =
+            |database: &&DatabaseFacts| database.newest.is_none_or(|newest| newest.duration_since(created) < margin);
+        match self.scan.summary.knowledge.iter().find(deaf) {
+            Some(database) if !margin.is_zero() && !self.policy.allows(Allow::Stale) => Err(format!(
+                "{} has no row younger than the image, so it may know nothing of it yet; --allow stale believes it",
+                database.name
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Since when scans have seen it the same, where that is at least the grace; nothing if nobody asks.

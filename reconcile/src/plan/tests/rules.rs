@@ -143,6 +143,30 @@ fn what_is_removed_was_seen_the_same_before() {
     assert!(!seen(&[], &overridden).steps[0].evidence.contains_key("seen_since"), "nothing is made up");
 }
 
+/// A replica that has stood still since an image came has no row of it, nor anything that would tell.
+#[test]
+fn a_database_testifies_only_against_what_it_outlived() {
+    let newest = |newest: Option<Timestamp>, finding: Finding, policy: &PlanPolicy| {
+        let mut scan = scan(0, vec![finding.clone()]);
+        let mut other = scan.summary.knowledge[0].clone();
+        other.newest = newest;
+        scan.summary.knowledge.push(other);
+        let earlier = self::scan(48, vec![finding]);
+        plan(&scan, &[earlier], &Health::default(), policy, now())
+    };
+    let policy = only(&[Kind::Orphan, Kind::OrphanDeleted]);
+    let orphan = || found(Kind::Orphan, A); // made 100 hours ago
+    let minutes = |minutes| Some(hours_ago(100) + SignedDuration::from_mins(minutes));
+    assert_eq!(newest(minutes(5), orphan(), &policy).steps.len(), 1);
+    for silent in [minutes(4), minutes(-60), None] {
+        assert!(why(&newest(silent, orphan(), &policy)).contains("has no row younger than the image"));
+        let known = orphan().with("row_status", "deleted");
+        assert_eq!(newest(silent, known, &policy).steps.len(), 1, "it knows the image");
+        let believed = PlanPolicy { allow: vec![Allow::Stale], ..policy.clone() };
+        assert_eq!(newest(silent, orphan(), &believed).steps.len(), 1);
+    }
+}
+
 #[test]
 fn what_has_waited_in_the_trash_was_seen_there() {
     let findings = vec![found(Kind::TrashExpired, A)];

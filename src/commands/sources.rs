@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use reconcile::{Database, Sources};
+use reconcile::{Database, GlanceConf, Sources};
 
 use crate::{
     cli::sources::{ClusterArgs, ConnectArgs, PoolName, SourceArgs},
@@ -47,8 +47,19 @@ impl Wanted {
         for url in &args.database {
             databases.push(url.parse::<Database>()?);
         }
-        if !args.glance_conf.is_empty() {
-            return Err(Usage("--glance-conf is not there yet".into()).into());
+        for path in &args.glance_conf {
+            let conf = GlanceConf::read(path)?;
+            databases.push(conf.database);
+            scrub_time = scrub_time.max(Some(conf.scrub_time));
+            stores.extend(conf.stores);
+            for backend in conf.backends {
+                let pool = backend.pool.parse().map_err(|why| Usage(format!("{}: {why}", path.display())))?;
+                let access = Access {
+                    ceph_conf: access.ceph_conf.clone().or(backend.ceph_conf),
+                    user: access.user.clone().or(backend.user),
+                };
+                backends.push(Place { pool, access });
+            }
         }
         if !args.database.is_empty() {
             // What that Glance is configured with is not known.
@@ -73,6 +84,7 @@ impl Wanted {
             pools.push(Place { pool: "images".parse().map_err(Usage)?, access });
         }
         let timeout = args.connect.timeout;
+        let databases = databases.into_iter().map(|database| database.with_timeout(timeout)).collect();
         Ok(Self { pools, databases, timeout, scrub_time, stores })
     }
 

@@ -31,6 +31,9 @@ pub struct ConnectOptions {
     pub settings: Vec<(String, String)>,
 }
 
+/// The settings that [`ConnectOptions::timeout`] sets.
+pub const TIMEOUTS: [&str; 3] = ["client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"];
+
 /// A connection, shared by everything opened through it; closed when the last of them is dropped.
 ///
 /// ```no_run
@@ -242,10 +245,7 @@ fn connect(options: &ConnectOptions) -> Result<Cluster> {
     check("read", "CEPH_ARGS", unsafe { rbd_sys::rados_conf_parse_env(raw.0, ptr::null()) })?;
 
     let timeouts = options.timeout.map(|timeout| timeout.as_secs().max(1).to_string());
-    let timeouts = ["client_mount_timeout", "rados_mon_op_timeout", "rados_osd_op_timeout"]
-        .into_iter()
-        .zip(timeouts.iter().cycle())
-        .map(|(name, value)| (name, value.as_str()));
+    let timeouts = TIMEOUTS.into_iter().zip(timeouts.iter().cycle()).map(|(name, value)| (name, value.as_str()));
     for (name, value) in timeouts.chain(options.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()))) {
         let (c_name, c_value) = (c_string("set", name)?, c_string("set", value)?);
         // SAFETY: a live handle and two C strings.

@@ -43,7 +43,7 @@ mod usage;
 
 pub use self::{
     clone::{LinkedImage, Parent},
-    cluster::{Cluster, ConnectOptions},
+    cluster::{Cluster, ConnectOptions, TIMEOUTS},
     create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},

@@ -28,7 +28,9 @@ pub use self::{
         ParentFacts, Place, PoolFacts, RbdImage, SnapshotFacts, Trashed, Usage,
     },
     finding::{Block, Finding, Kind, Severity},
-    inventory::{Database, DatabaseError, GatherError, Problem, Progress, Sources, Stage, examine, images},
+    inventory::{
+        ConfError, Database, DatabaseError, GatherError, GlanceConf, Problem, Progress, Sources, Stage, examine, images,
+    },
     journal::{Entry, Event, Faults, Header, Journal, JournalError, Record, Target},
     plan::{Action, Allow, Health, Plan, PlanError, PlanPolicy, PlanPool, PlanScan, PlanSummary, Refusal, Step, plan},
     scan::{PoolSummary, Scan, ScanOptions, Summary, scan},

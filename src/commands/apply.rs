@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 use reconcile::{Applied, Faults, Health, Journal, Plan, Run, Step};
 
-use super::{interrupted, interruptible, output, sources};
+use super::{interrupted, interruptible, output, sources::Wanted};
 use crate::{
     cli::{Format, reclaim::ApplyArgs},
     exit, report,
@@ -20,8 +20,9 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<u8> {
     let text = std::fs::read(&args.plan).with_context(|| format!("cannot read {}", args.plan.display()))?;
     let plan = Plan::read(&text)?;
     let path = args.journal.unwrap_or_else(|| beside(&args.plan));
+    let wanted = Wanted::read(&args.sources)?;
     let prepared = interruptible(async {
-        let sources = sources::open(&args.sources).await?;
+        let sources = wanted.open().await?;
         let health = match sources.pools.first() {
             Some(pool) => Health::read(pool.cluster()).await,
             None => Health::default(),
@@ -34,15 +35,15 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<u8> {
     let applied = if args.yes {
         let mut journal = Journal::of(&plan, &path, Timestamp::now())?;
         journal.inject(faults());
-        reconcile::apply(&plan, &run, &mut journal).await
+        reconcile::apply(&plan, &run, &mut journal).await.map_err(anyhow::Error::from)
     } else {
-        interruptible(async { Ok(reconcile::rehearse(&plan, &run).await?) }).await.map_err(Into::into)
+        interruptible(async { Ok(reconcile::rehearse(&plan, &run).await?) }).await
     };
     bar.clear();
     let applied = applied?;
     let text = match args.format {
         Format::Json => report::json(&applied)?,
-        _ => report::reclaim::applied(&applied, &path),
+        Format::Table => report::reclaim::applied(&applied, &path),
     };
     output::print(&text)?;
     Ok(code(&applied))
@@ -84,7 +85,7 @@ impl Bar {
     pub(super) fn show(&self, place: usize, step: &Step) {
         if let Some(bar) = &self.0 {
             bar.set_position(place as u64);
-            bar.set_message(format!("{} {}", step.action, report::table::harmless(&step.image)));
+            bar.set_message(format!("{} {}", step.action, report::harmless(&step.image)));
         }
     }
 

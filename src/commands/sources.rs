@@ -2,10 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use reconcile::{Database, Sources};
+use reconcile::{Database, GlanceConf, Sources};
 
 use crate::{
-    cli::sources::{PoolName, SourceArgs},
+    cli::sources::{ClusterArgs, ConnectArgs, PoolName, SourceArgs},
     exit::Usage,
 };
 
@@ -47,8 +47,19 @@ impl Wanted {
         for url in &args.database {
             databases.push(url.parse::<Database>()?);
         }
-        if !args.glance_conf.is_empty() {
-            return Err(Usage("--glance-conf is not there yet".into()).into());
+        for path in &args.glance_conf {
+            let conf = GlanceConf::read(path)?;
+            databases.push(conf.database);
+            scrub_time = scrub_time.max(Some(conf.scrub_time));
+            stores.extend(conf.stores);
+            for backend in conf.backends {
+                let pool = backend.pool.parse().map_err(|why| Usage(format!("{}: {why}", path.display())))?;
+                let access = Access {
+                    ceph_conf: access.ceph_conf.clone().or(backend.ceph_conf),
+                    user: access.user.clone().or(backend.user),
+                };
+                backends.push(Place { pool, access });
+            }
         }
         if !args.database.is_empty() {
             // What that Glance is configured with is not known.
@@ -73,6 +84,7 @@ impl Wanted {
             pools.push(Place { pool: "images".parse().map_err(Usage)?, access });
         }
         let timeout = args.connect.timeout;
+        let databases = databases.into_iter().map(|database| database.with_timeout(timeout)).collect();
         Ok(Self { pools, databases, timeout, scrub_time, stores })
     }
 
@@ -88,13 +100,8 @@ impl Wanted {
             let cluster = match known {
                 Some((_, cluster)) => cluster.clone(),
                 None => {
-                    let cluster = rbd::Cluster::connect(rbd::ConnectOptions {
-                        conf: place.access.ceph_conf.clone(),
-                        user: place.access.user.clone(),
-                        timeout: Some(self.timeout),
-                        settings: Vec::new(),
-                    })
-                    .await?;
+                    let Access { ceph_conf, user } = place.access.clone();
+                    let cluster = connect(&ConnectArgs { ceph_conf, user, timeout: self.timeout }).await?;
                     clusters.push((&place.access, cluster.clone()));
                     cluster
                 }
@@ -103,12 +110,32 @@ impl Wanted {
                 let why = "is of another cluster than the pool before it; scan one cluster at a time, with --pool";
                 return Err(Usage(format!("{} {why}", place.pool)).into());
             }
-            let pool = cluster.pool(&place.pool.pool).await?;
-            pools.push(match place.pool.namespace.as_str() {
-                "" => pool,
-                namespace => pool.in_namespace(namespace).await?,
-            });
+            pools.push(open(&cluster, &place.pool).await?);
         }
         Ok(Sources { pools, databases: self.databases.clone() })
+    }
+}
+
+/// Connects to the cluster.
+pub(super) async fn connect(args: &ConnectArgs) -> rbd::Result<rbd::Cluster> {
+    rbd::Cluster::connect(rbd::ConnectOptions {
+        conf: args.ceph_conf.clone(),
+        user: args.user.clone(),
+        timeout: Some(args.timeout),
+        settings: Vec::new(),
+    })
+    .await
+}
+
+/// Opens one pool.
+pub(super) async fn pool(args: &ClusterArgs) -> rbd::Result<rbd::Pool> {
+    open(&connect(&args.connect).await?, &args.pool).await
+}
+
+async fn open(cluster: &rbd::Cluster, name: &PoolName) -> rbd::Result<rbd::Pool> {
+    let pool = cluster.pool(&name.pool).await?;
+    match name.namespace.as_str() {
+        "" => Ok(pool),
+        namespace => pool.in_namespace(namespace).await,
     }
 }

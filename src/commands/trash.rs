@@ -6,7 +6,8 @@ use reconcile::{Allow, Health, Kind, PlanPolicy, Run, ScanOptions};
 
 use super::{
     apply::{Bar, code},
-    interrupted, interruptible, output, sources,
+    interrupted, interruptible, output,
+    sources::{self, Wanted},
 };
 use crate::{
     cli::{
@@ -27,7 +28,7 @@ pub(super) async fn run(command: TrashCommand) -> anyhow::Result<u8> {
             let list = list.await?;
             output::print(&match format {
                 Format::Json => report::json(&list)?,
-                _ => report::reclaim::trash(&list, Timestamp::now()),
+                Format::Table => report::reclaim::trash(&list),
             })?;
             Ok(exit::DONE)
         }
@@ -35,7 +36,7 @@ pub(super) async fn run(command: TrashCommand) -> anyhow::Result<u8> {
             // Once begun, it is ended.
             let pool = interruptible(async { Ok(sources::pool(&cluster).await?) }).await?;
             let name = reconcile::restore_trashed(&pool, &id, name.as_deref()).await?;
-            output::print(&format!("{} is back\n", report::table::harmless(&pool.path(&name))))?;
+            output::print(&format!("{} is back\n", report::harmless(&pool.path(&name))))?;
             Ok(exit::DONE)
         }
         TrashCommand::Purge(args) => purge(args).await,
@@ -56,8 +57,9 @@ async fn purge(args: PurgeArgs) -> anyhow::Result<u8> {
         allow,
         ..PlanPolicy::default()
     };
+    let wanted = Wanted::read(&args.sources)?;
     let prepared = interruptible(async {
-        let sources = sources::open(&args.sources).await?;
+        let sources = wanted.open().await?;
         let Some(pool) = sources.pools.first() else { bail!("no pool") };
         let health = Health::read(pool.cluster()).await;
         let options = ScanOptions { policy: reconcile::policy_of(&policy), ..ScanOptions::default() };
@@ -79,7 +81,7 @@ async fn purge(args: PurgeArgs) -> anyhow::Result<u8> {
     kept.retain(|entry| !applied.steps.iter().any(|step| step.image_id == entry.image_id));
     output::print(&match args.format {
         Format::Json => report::json(&report::reclaim::Purged { applied: &applied, kept: &kept })?,
-        _ => report::reclaim::purged(&applied, &kept),
+        Format::Table => report::reclaim::purged(&applied, &kept),
     })?;
     Ok(match code(&applied) {
         exit::DONE if !kept.is_empty() => exit::PARTLY,

@@ -23,7 +23,7 @@ pub(super) async fn run(args: UndoArgs) -> anyhow::Result<u8> {
     let undone = reconcile::undo(&mut journal, &pools, !args.yes, &interrupted).await?;
     let text = match args.format {
         Format::Json => report::json(&undone)?,
-        _ => report::reclaim::undone(&undone),
+        Format::Table => report::reclaim::undone(&undone),
     };
     output::print(&text)?;
     Ok(match (&undone.summary.left, undone.summary.lost) {

@@ -247,12 +247,7 @@ impl Writer {
                 return Err(error);
             }
         };
-        let location = Location::Full {
-            fsid: upload.pool.cluster().fsid().to_owned(),
-            pool: upload.pool.name().to_owned(),
-            image: std::mem::take(&mut upload.name),
-            snapshot: SNAPSHOT.to_owned(),
-        };
+        let location = Location::of(&upload.pool, std::mem::take(&mut upload.name));
         Ok(Added { location, bytes, checksum, multihash })
     }
 

@@ -1,6 +1,9 @@
 //! What can go wrong, named by what a caller does about it.
 
-use crate::location::{BadLocation, Location};
+use crate::{
+    location::{BadLocation, Location},
+    oslo::BadConf,
+};
 
 /// The result of a store operation.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -67,6 +70,12 @@ fn came(actual: u64, expected: u64) -> String {
 impl From<BadLocation> for Error {
     fn from(error: BadLocation) -> Self {
         Self::BadLocation(error)
+    }
+}
+
+impl From<BadConf> for Error {
+    fn from(error: BadConf) -> Self {
+        Self::BadConfiguration(error.to_string())
     }
 }
 

@@ -32,11 +32,11 @@ mod get;
 mod hash;
 mod location;
 mod mark;
+mod oslo;
 mod removal;
 
 use std::sync::Arc;
 
-use self::background::Background;
 pub use self::{
     add::{AddOptions, Added, Writer},
     clone::{CloneOptions, NotCloneable},
@@ -45,8 +45,10 @@ pub use self::{
     get::{Reader, Stat},
     location::{BadLocation, Location, SNAPSHOT},
     mark::{UPLOAD_MARK, UploadMark},
+    oslo::{BadConf, OsloConf},
     removal::Removed,
 };
+use self::{background::Background, config::split_pool};
 use rbd::{Cluster, ConnectOptions, Pool};
 use tokio::sync::OnceCell;
 
@@ -75,10 +77,11 @@ impl Store {
             conf: config.ceph_conf.clone(),
             user: config.user.clone(),
             timeout: config.timeout,
-            settings: settings(),
+            settings: settings(&config),
         })
         .await?;
-        let pool = cluster.pool(&config.pool).await?;
+        let (pool, namespace) = config.pool_and_namespace()?;
+        let pool = open_pool(&cluster, pool, namespace).await?;
         Ok(Self(Arc::new(Opened { config, pool, trash: OnceCell::new(), background: Background::new() })))
     }
 
@@ -124,12 +127,7 @@ impl Store {
     /// The location that an image of the configured pool has.
     #[must_use]
     pub fn location_of(&self, id: &str) -> Location {
-        Location::Full {
-            fsid: self.fsid().to_owned(),
-            pool: self.pool().name().to_owned(),
-            image: id.to_owned(),
-            snapshot: SNAPSHOT.to_owned(),
-        }
+        Location::of(self.pool(), id)
     }
 
     /// Makes sure, once, that what is stored can be removed again when the pool is full.
@@ -144,26 +142,41 @@ impl Store {
         self.0.background.clone()
     }
 
+    /// A pool, or a namespace of it, by `POOL` or `POOL/NAMESPACE`.
+    ///
+    /// # Errors
+    /// `NotFound` without the pool; `Invalid` for another form.
+    pub async fn open_pool(&self, name: &str) -> Result<Pool> {
+        let (pool, namespace) =
+            split_pool(name).ok_or_else(|| Error::Invalid(format!("{name:?} is neither POOL nor POOL/NAMESPACE")))?;
+        open_pool(self.pool().cluster(), pool, namespace).await
+    }
+
     /// The pool that a location names; the configured one if it names none.
     async fn pool_of(&self, location: &Location) -> Result<Pool> {
         if location.fsid().is_some_and(|fsid| fsid != self.fsid()) {
             return Err(Error::ForeignCluster { location: location.clone(), fsid: self.fsid().to_owned() });
         }
         match location.pool() {
-            Some(name) if name != self.pool().name() => Ok(self.pool().cluster().pool(name).await?),
+            Some(name) if name != self.pool().to_string() => self.open_pool(name).await,
             _ => Ok(self.pool().clone()),
         }
     }
 }
 
+async fn open_pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool> {
+    let pool = cluster.pool(pool).await?;
+    if namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(namespace).await?) }
+}
+
 /// How librbd is set up for a store: whole chunks, written once and read once.
-fn settings() -> Vec<(String, String)> {
-    [
+fn settings(config: &Config) -> Vec<(String, String)> {
+    let own = [
         // A cache copies every write and delays its error to the flush.
         ("rbd_cache", "false"),
         // The buffer stays with the operation until it is done, so librbd need not copy it.
         ("rbd_disable_zero_copy_writes", "false"),
     ]
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .to_vec()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    own.into_iter().chain(config.settings.iter().cloned()).collect()
 }

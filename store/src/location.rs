@@ -16,6 +16,8 @@ pub const SNAPSHOT: &str = "snap";
 /// let location: store::Location = "rbd://fsid/images/a%2Fb/snap".parse().unwrap();
 /// assert_eq!(location.image(), "a/b");
 /// assert_eq!(location.to_string(), "rbd://fsid/images/a%2Fb/snap");
+/// let location: store::Location = "rbd://fsid/images%2Fnamespace/a/snap".parse().unwrap();
+/// assert_eq!(location.pool(), Some("images/namespace"));
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Location {
@@ -23,7 +25,7 @@ pub enum Location {
     Full {
         /// The cluster.
         fsid: String,
-        /// The pool.
+        /// The pool, or `POOL/NAMESPACE` for an RBD namespace of it.
         pool: String,
         /// The image's name, which is the Glance image id.
         image: String,
@@ -43,6 +45,17 @@ pub enum Location {
 pub struct BadLocation(pub String);
 
 impl Location {
+    /// The location of an image that this store made: its data is in the snapshot `snap`.
+    #[must_use]
+    pub fn of(pool: &rbd::Pool, image: impl Into<String>) -> Self {
+        Self::Full {
+            fsid: pool.cluster().fsid().to_owned(),
+            pool: pool.to_string(),
+            image: image.into(),
+            snapshot: SNAPSHOT.to_owned(),
+        }
+    }
+
     /// The image's name.
     #[must_use]
     pub fn image(&self) -> &str {
@@ -51,7 +64,7 @@ impl Location {
         }
     }
 
-    /// The pool, unless it is left to the configuration.
+    /// The pool, or `POOL/NAMESPACE`, unless it is left to the configuration.
     #[must_use]
     pub fn pool(&self) -> Option<&str> {
         match self {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     examine::examine,
-    glance::{Database, DatabaseError},
+    glance::{ConfError, Database, DatabaseError, GlanceConf},
 };
 use self::{glance::Known, pool::Read};
 use crate::facts::{Broken, Facts, PoolFacts, RbdImage};

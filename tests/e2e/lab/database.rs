@@ -131,6 +131,7 @@ fn sql(url: &str, text: &str) -> String {
         "mysql" => {
             let (account, place) = rest.split_once('@').unwrap();
             let (user, password) = account.split_once(':').unwrap();
+            let password = percent_encoding::percent_decode_str(password).decode_utf8().unwrap();
             let (server, name) = place.split('?').next().unwrap().split_once('/').unwrap();
             let (host, port) = server.split_once(':').unwrap();
             let account = [format!("--user={user}"), format!("--password={password}")];

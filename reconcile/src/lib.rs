@@ -13,6 +13,8 @@ mod facts;
 mod finding;
 mod inventory;
 mod journal;
+#[cfg(test)]
+mod model;
 mod plan;
 mod scan;
 

@@ -8,6 +8,6 @@ mod glance_states;
 mod help;
 mod images;
 mod lab;
-mod reclaiming;
 mod planning;
+mod reclaiming;
 mod stock_glance;

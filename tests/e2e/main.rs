@@ -9,4 +9,6 @@ mod help;
 mod images;
 mod lab;
 mod output;
+mod planning;
+mod reclaiming;
 mod stock_glance;

@@ -42,6 +42,7 @@ mod strings;
 mod trash;
 mod trash_state;
 mod usage;
+mod watch;
 
 pub use self::{
     clone::{LinkedImage, Parent},
@@ -49,7 +50,7 @@ pub use self::{
     create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},
-    image::{Image, ImageStat, OpenOptions, Watcher},
+    image::{Image, ImageStat, OpenOptions},
     lock::Locker,
     object_map::ObjectMap,
     pool::{ImageSpec, Pool},
@@ -60,4 +61,5 @@ pub use self::{
     trash::{TrashEntry, TrashSource},
     trash_state::TrashState,
     usage::Extent,
+    watch::Watcher,
 };

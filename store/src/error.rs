@@ -33,6 +33,12 @@ pub enum Error {
         /// Bytes that came; for too much data, those that came before it was noticed.
         actual: u64,
     },
+    /// A verifier did not accept the data. Nothing was left behind.
+    #[error("Rejected: {0}")]
+    Rejected(String),
+    /// The source of the data cannot be read.
+    #[error("Source: {0}")]
+    Source(std::io::Error),
     /// Not a location of an RBD image.
     #[error("BadLocation: {0}")]
     BadLocation(BadLocation),

@@ -25,6 +25,8 @@
 
 mod add;
 mod background;
+mod budget;
+mod claim;
 mod clone;
 mod config;
 mod connection;
@@ -32,26 +34,36 @@ mod counters;
 mod error;
 mod get;
 mod hash;
+mod leftover;
 mod location;
 mod mark;
 mod oslo;
 mod removal;
+mod sparse;
+mod thin;
+mod upload;
+mod writer;
 
 use std::sync::Arc;
 
 pub use self::{
-    add::{AddOptions, Added, Writer},
+    add::{AddOptions, Added},
     clone::{CloneOptions, NotCloneable},
     config::Config,
     counters::{Counters, Operation, Tally},
     error::{Error, Result},
     get::{Reader, Stat},
+    hash::{Refusal, Verifier},
     location::{BadLocation, Location, SNAPSHOT},
     mark::{UPLOAD_MARK, UploadMark},
     oslo::{BadConf, OsloConf},
     removal::Removed,
+    sparse::SparseFile,
+    writer::Writer,
 };
-use self::{background::Background, config::split_pool, connection::Connection, counters::Meters};
+use self::{
+    background::Background, budget::Budget, claim::Claims, config::split_pool, connection::Connection, counters::Meters,
+};
 use rbd::Pool;
 use tokio::sync::Semaphore;
 
@@ -64,6 +76,10 @@ struct Opened {
     meters: Meters,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
+    /// Memory of all uploads and downloads.
+    budget: Budget,
+    /// The ids that are being stored.
+    claims: Claims,
     /// One permit for each flatten that may run.
     flattens: Arc<Semaphore>,
 }
@@ -77,9 +93,17 @@ impl Store {
     /// key; `Timeout`.
     pub async fn open(config: Config) -> Result<Self> {
         config.order()?;
+        let budget = Budget::new(config.memory);
         let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
         let connection = Connection::open(config).await?;
-        Ok(Self(Arc::new(Opened { connection, meters: Meters::default(), background: Background::new(), flattens })))
+        Ok(Self(Arc::new(Opened {
+            connection,
+            meters: Meters::default(),
+            background: Background::new(),
+            budget,
+            claims: Claims::default(),
+            flattens,
+        })))
     }
 
     /// The options it was opened with.
@@ -175,6 +199,14 @@ impl Store {
         let (pool, namespace) =
             split_pool(name).ok_or_else(|| Error::Invalid(format!("{name:?} is neither POOL nor POOL/NAMESPACE")))?;
         connection::open_pool(self.ready().await?.cluster(), pool, namespace).await
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.0.budget
+    }
+
+    fn claims(&self) -> &Claims {
+        &self.0.claims
     }
 
     /// The pool that a location names; the configured one if it names none.

@@ -14,10 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use rbd::{ErrorKind, Image, OpenOptions, Pool, Snapshot, SnapshotNamespace, TrashSource, TrashState};
 
-use crate::{
-    error::{Error, Result},
-    location::SNAPSHOT,
-};
+use crate::error::{Error, Result};
 
 /// What became of a removed image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,14 +31,6 @@ enum CutOff {
     Named(String),
     /// In the trash, without a name.
     InTrash(String),
-}
-
-/// Removes what an abandoned upload left; what cannot be removed keeps its mark for the reconciler.
-pub(crate) async fn discard(pool: &Pool, name: &str, id: &str) {
-    match remove(pool, name, SNAPSHOT, Some(id)).await {
-        Ok(_) | Err(Error::NotFound(_)) => {}
-        Err(error) => tracing::warn!(%error, pool = %pool, image = name, "an abandoned upload stays behind"),
-    }
 }
 
 /// Removes an image by name, with its `snapshot`; with `expected`, only if it has that id.

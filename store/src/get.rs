@@ -21,13 +21,15 @@ use futures_util::{
     stream::{FuturesOrdered, StreamExt},
 };
 use rbd::{Features, Image, ImageStat, ObjectMap, OpenOptions, Snapshot};
+use tracing::Instrument;
 
 use self::{
     alive::Alive,
     pieces::{Piece, Pieces},
 };
 use crate::{
-    Store,
+    Operation, Store,
+    counters::Measured,
     error::{Error, Result},
     location::Location,
 };
@@ -57,6 +59,8 @@ pub struct Reader {
     zeroes: u64,
     remaining: u64,
     size: u64,
+    /// Of a download; a look at an image is none.
+    measured: Option<Measured>,
 }
 
 /// What comes next.
@@ -88,6 +92,17 @@ impl Store {
     /// # Errors
     /// `NotFound`; `ForeignCluster`; `Invalid` for a range that starts beyond the end, or runs backwards.
     pub async fn get(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<Reader> {
+        let measured = self.meters().begin(Operation::Get, location.image());
+        let mut opened = self.open_reader(location, range).instrument(measured.span().clone()).await;
+        match &mut opened {
+            Ok(reader) if reader.remaining == 0 => measured.end(&Ok(())),
+            Ok(reader) => reader.measured = Some(measured),
+            Err(_) => measured.end(&opened),
+        }
+        opened
+    }
+
+    async fn open_reader(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<Reader> {
         let pool = self.pool_of(location).await?;
         let options = OpenOptions { read_only: true, snapshot: location.snapshot().map(Into::into) };
         let image = pool.open_image(location.image(), options).await?;
@@ -123,6 +138,7 @@ impl Store {
             remaining: pieces.bytes(),
             pieces,
             size: stat.size,
+            measured: None,
         })
     }
 
@@ -131,21 +147,24 @@ impl Store {
     /// # Errors
     /// `NotFound`, `ForeignCluster`.
     pub async fn stat(&self, location: &Location) -> Result<Stat> {
-        let reader = self.get(location, 0..0).await?;
-        let image = &reader.image;
         let stat = async {
-            Ok(Stat {
-                image_id: image.id().await?,
-                bytes: reader.size,
-                used: image.used().await?,
-                object_size: image.stat().await?.object_size,
-                features: image.features().await?,
-                snapshots: image.snapshots().await?,
-            })
+            let reader = self.open_reader(location, 0..0).await?;
+            let image = &reader.image;
+            let stat = async {
+                Ok(Stat {
+                    image_id: image.id().await?,
+                    bytes: reader.size,
+                    used: image.used().await?,
+                    object_size: image.stat().await?.object_size,
+                    features: image.features().await?,
+                    snapshots: image.snapshots().await?,
+                })
+            };
+            let stat = stat.await;
+            reader.close().await?;
+            stat
         };
-        let stat = stat.await;
-        reader.close().await?;
-        stat
+        self.meters().measure(Operation::Stat, location.image(), stat).await
     }
 
     /// How long an image is, in bytes.
@@ -153,9 +172,12 @@ impl Store {
     /// # Errors
     /// `NotFound`, `ForeignCluster`.
     pub async fn size(&self, location: &Location) -> Result<u64> {
-        let reader = self.get(location, 0..0).await?;
-        reader.image.close().await?;
-        Ok(reader.size)
+        let size = async {
+            let reader = self.open_reader(location, 0..0).await?;
+            reader.image.close().await?;
+            Ok(reader.size)
+        };
+        self.meters().measure(Operation::Stat, location.image(), size).await
     }
 }
 
@@ -267,6 +289,12 @@ impl Reader {
 
     fn give(&mut self, data: Bytes) -> Poll<Option<Result<Bytes>>> {
         self.remaining -= data.len() as u64;
+        if let Some(measured) = &self.measured {
+            measured.add_bytes(data.len() as u64);
+            if self.remaining == 0 {
+                measured.end(&Ok(()));
+            }
+        }
         Poll::Ready(Some(Ok(data)))
     }
 }
@@ -292,7 +320,11 @@ impl Stream for Reader {
                 Some(Err(error)) => {
                     self.pieces.stop();
                     self.ahead.clear();
-                    return Poll::Ready(Some(Err(error)));
+                    let failed = Err(error);
+                    if let Some(measured) = &self.measured {
+                        measured.end(&failed);
+                    }
+                    return Poll::Ready(Some(failed));
                 }
             }
         }

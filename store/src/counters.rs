@@ -159,7 +159,6 @@ pub(crate) struct Measured {
 
 impl Measured {
     /// Data was taken or given.
-    #[cfg_attr(not(test), expect(dead_code, reason = "uploads and downloads count theirs next"))]
     pub(crate) fn add_bytes(&mut self, bytes: u64) {
         self.bytes += bytes;
         self.cells().bytes.fetch_add(bytes, Relaxed);

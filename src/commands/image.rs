@@ -22,7 +22,10 @@ use super::{
     output::{self, Output},
 };
 use crate::{
-    cli::{Format, ImageArgs, ImageCommand, Target},
+    cli::{
+        Format,
+        image::{ImageArgs, ImageCommand, Target},
+    },
     exit, report,
 };
 
@@ -61,16 +64,16 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
 /// Opens the store, runs a command, and waits until nothing of it is left behind, also when it was interrupted.
 async fn with_store(args: &ImageArgs, command: impl AsyncFnOnce(&Store) -> anyhow::Result<()>) -> anyhow::Result<u8> {
     let config = Config {
-        pool: args.cluster.pool.clone(),
-        user: args.cluster.user.clone(),
-        ceph_conf: args.cluster.ceph_conf.clone(),
-        timeout: Some(args.cluster.timeout),
+        pool: args.cluster.pool.to_string(),
+        user: args.cluster.connect.user.clone(),
+        ceph_conf: args.cluster.connect.ceph_conf.clone(),
+        timeout: Some(args.cluster.connect.timeout),
         ..Config::default()
     };
     let store = interruptible(async { Ok(Store::open(config).await?) }).await?;
     let result = interruptible(command(&store)).await;
     // Bounded, for a cluster that has stopped to answer would never be done.
-    let _ = tokio::time::timeout(2 * args.cluster.timeout, store.settled()).await;
+    let _ = tokio::time::timeout(2 * args.cluster.connect.timeout, store.settled()).await;
     result.map(|()| exit::DONE)
 }
 
@@ -278,16 +281,16 @@ async fn rm(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
 
 async fn clone(store: &Store, what: &str, target: &Target, size: Option<u64>, format: Format) -> anyhow::Result<()> {
     let location = location(store, what)?;
-    let pool = pool(store, target).await?;
-    store.clone_image(&location, &pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
+    store.clone_image(&location, &target.pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
     if format == Format::Json {
-        output::print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?)?;
+        output::print(&report::json(
+            &json!({ "parent": location.to_string(), "clone": format!("{}/{}", target.pool, target.name) }),
+        )?)?;
     }
     Ok(())
 }
 
 async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
-    let pool = pool(store, target).await?;
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("flatten [{bar:40}] {human_pos}/{human_len} objects {eta}")
             .expect("a valid template")
@@ -299,7 +302,7 @@ async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
         shown.set_position(done);
         ControlFlow::Continue(())
     };
-    let flattened = store.flatten(&pool, &target.name, Box::new(progress)).await;
+    let flattened = store.flatten(&target.pool, &target.name, Box::new(progress)).await;
     bar.finish_and_clear();
     Ok(flattened?)
 }
@@ -326,11 +329,6 @@ async fn children(store: &Store, what: &str, format: Format) -> anyhow::Result<(
         Format::Table => output::print(&report::table::children(&children))?,
     }
     Ok(())
-}
-
-async fn pool(store: &Store, target: &Target) -> anyhow::Result<rbd::Pool> {
-    let pool = store.pool().cluster().pool(&target.pool).await?;
-    if target.namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(&target.namespace).await?) }
 }
 
 /// A bar of bytes; a spinner where there is no telling how many there will be.

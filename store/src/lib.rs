@@ -65,6 +65,7 @@ use self::{
     background::Background, budget::Budget, claim::Claims, config::split_pool, connection::Connection, counters::Meters,
 };
 use rbd::Pool;
+use tokio::sync::Semaphore;
 
 /// A store: a pool of a cluster, and the connection to it.
 #[derive(Clone)]
@@ -75,6 +76,8 @@ struct Opened {
     meters: Meters,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
+    /// One permit for each flatten that may run.
+    flattens: Arc<Semaphore>,
     /// Memory of all uploads and downloads.
     budget: Budget,
     /// The ids that are being stored.
@@ -90,12 +93,14 @@ impl Store {
     /// key; `Timeout`.
     pub async fn open(config: Config) -> Result<Self> {
         config.order()?;
+        let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
         let budget = Budget::new(config.memory);
         let connection = Connection::open(config).await?;
         Ok(Self(Arc::new(Opened {
             connection,
             meters: Meters::default(),
             background: Background::new(),
+            flattens,
             budget,
             claims: Claims::default(),
         })))
@@ -176,6 +181,10 @@ impl Store {
 
     fn meters(&self) -> &Meters {
         &self.0.meters
+    }
+
+    fn flattens(&self) -> Arc<Semaphore> {
+        self.0.flattens.clone()
     }
 
     fn background(&self) -> Background {

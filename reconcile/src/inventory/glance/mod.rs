@@ -17,8 +17,8 @@ use store::Location;
 
 pub use self::conf::{ConfError, GlanceConf};
 use self::{
-    place::Key,
-    schema::{IMAGES, LOCATIONS, PROPERTIES, Reader, Schema},
+    place::{Key, place},
+    schema::{IMAGES, LIVE, LOCATIONS, PROPERTIES, Reader, Schema, TIMES},
     session::{Row, Session},
     url::Address,
 };
@@ -93,6 +93,16 @@ pub(super) struct Known<'a> {
     pub(super) names: HashSet<&'a str>,
 }
 
+impl Known<'_> {
+    /// Whether a place is in one of the pools, of this cluster.
+    fn is_here(&self, place: &Place) -> bool {
+        let Place::Rbd(place) = place else { return false };
+        // A namespace follows its pool.
+        let pool = place.pool().and_then(|pool| pool.split('/').next());
+        place.fsid() == Some(self.fsid) && pool.is_some_and(|pool| self.pools.contains(pool))
+    }
+}
+
 /// Reads all databases. Deleted rows and locations are kept only if they name one of the known images.
 pub(super) async fn read(
     databases: &[Database],
@@ -159,27 +169,6 @@ impl Rows<'_> {
     }
 }
 
-/// The latest of all times that were seen, as text: ISO times sort as they follow each other, so few need parsing.
-#[derive(Default)]
-struct Newest {
-    text: String,
-    time: Option<Timestamp>,
-}
-
-impl Newest {
-    fn see(&mut self, reader: &Reader<'_>, row: &Row<'_>) -> Result<(), DatabaseError> {
-        for column in ["created_at", "updated_at", "deleted_at"] {
-            if let Some(text) = reader.optional(row, column)?
-                && text > self.text.as_str()
-            {
-                self.time = Some(reader.parse_time(column, text)?);
-                text.clone_into(&mut self.text);
-            }
-        }
-        Ok(())
-    }
-}
-
 /// How many values a query has at most.
 const BATCH: usize = 200;
 
@@ -220,48 +209,62 @@ impl Database {
         let schema = Schema::read(session, &self.name).await?;
         let mut facts = GlanceFacts::default();
         let mut knows = DatabaseFacts { name: self.name.clone(), ..DatabaseFacts::default() };
-        let mut newest = Newest::default();
 
         let importing = self.importing(session, &schema.importing, &[]).await?;
         let reader = self.reader(&IMAGES);
         let each = |row: &Row<'_>| {
             rows.another();
-            newest.see(&reader, row)?;
+            let image = reader.image(row)?;
+            let importing = importing.contains(&image.id);
+            facts.images.insert(image.id.clone(), GlanceImage { importing, ..image });
+            Ok(())
+        };
+        session.rows(&format!("{} WHERE {LIVE}", schema.images), &[], each).await?;
+        knows.images = facts.images.len() as u64;
+
+        let mut known_ids = Vec::new();
+        let each = |row: &Row<'_>| {
+            rows.another();
+            knows.deleted += u64::from(reader.flag(row, "deleted")?);
             let id = reader.text(row, "id")?;
-            let deleted = reader.flag(row, "deleted")?;
-            *(if deleted { &mut knows.deleted } else { &mut knows.images }) += 1;
-            if !deleted || known.names.contains(id) {
-                let image = GlanceImage { importing: importing.contains(id), ..reader.image(row)? };
-                facts.images.insert(id.to_owned(), image);
+            if known.names.contains(id) {
+                known_ids.push(id.to_owned());
             }
             Ok(())
         };
-        session.rows(&schema.images, &[], each).await?;
+        session.rows(&schema.deleted_images, &[], each).await?;
+        self.images(session, &schema, &known_ids, &mut facts.images).await?;
 
         let reader = self.reader(&LOCATIONS);
         let each = |row: &Row<'_>| {
             rows.another();
-            newest.see(&reader, row)?;
             let location = reader.location(row, self.key.as_ref())?;
-            let place = match &location.place {
-                Place::Rbd(place) => Some(place),
-                Place::Elsewhere | Place::Unreadable => None,
-            };
-            if !location.deleted
-                && let Some((fsid, pool)) = place.and_then(|place| place.fsid().zip(place.pool()))
-                && fsid == known.fsid
-                && known.pools.contains(pool.split('/').next().unwrap_or(pool))
-            {
-                knows.locations += 1;
-            }
-            if !location.deleted || place.is_some_and(|place| known.names.contains(place.image())) {
-                facts.locations.push(location);
+            knows.locations += u64::from(known.is_here(&location.place));
+            facts.locations.push(location);
+            Ok(())
+        };
+        session.rows(&format!("{} WHERE {LIVE}", schema.locations), &[], each).await?;
+
+        let mut owners = HashSet::new();
+        let names_known = |place: &Place| matches!(place, Place::Rbd(place) if known.names.contains(place.image()));
+        let each = |row: &Row<'_>| {
+            rows.another();
+            reader.flag(row, "deleted")?;
+            if names_known(&place(reader.text(row, "value")?, self.key.as_ref())) {
+                owners.insert(reader.text(row, "image_id")?.to_owned());
             }
             Ok(())
         };
-        session.rows(&schema.locations, &[], each).await?;
+        session.rows(&schema.deleted_locations, &[], each).await?;
+        let owners: Vec<String> = owners.into_iter().collect();
+        let each = |location: GlanceLocation| {
+            if location.deleted && names_known(&location.place) {
+                facts.locations.push(location);
+            }
+        };
+        self.locations(session, &schema, &owners, each).await?;
 
-        knows.newest = newest.time;
+        knows.newest = self.newest(session, &schema).await?;
         facts.databases.push(knows);
         Ok(facts)
     }
@@ -276,14 +279,7 @@ impl Database {
         let mut facts = GlanceFacts::default();
         let all: Vec<String> = ids.iter().cloned().collect();
         self.images(session, &schema, &all, &mut facts.images).await?;
-        let reader = self.reader(&LOCATIONS);
-        for batch in all.chunks(BATCH) {
-            let each = |row: &Row<'_>| {
-                facts.locations.push(reader.location(row, self.key.as_ref())?);
-                Ok(())
-            };
-            session.rows(&format!("{} WHERE image_id IN ({})", schema.locations, marks(batch)), batch, each).await?;
-        }
+        self.locations(session, &schema, &all, |location| facts.locations.push(location)).await?;
         self.naming(session, &schema, names, |location| {
             if !ids.contains(&location.image_id) {
                 facts.locations.push(location);
@@ -317,6 +313,41 @@ impl Database {
             session.rows(&format!("{} WHERE id IN ({})", schema.images, marks(batch)), batch, each).await?;
         }
         Ok(())
+    }
+
+    /// The locations of these images.
+    async fn locations(
+        &self,
+        session: &mut Session<'_>,
+        schema: &Schema,
+        ids: &[String],
+        mut keep: impl FnMut(GlanceLocation),
+    ) -> Result<(), DatabaseError> {
+        let reader = self.reader(&LOCATIONS);
+        for batch in ids.chunks(BATCH) {
+            let each = |row: &Row<'_>| {
+                keep(reader.location(row, self.key.as_ref())?);
+                Ok(())
+            };
+            session.rows(&format!("{} WHERE image_id IN ({})", schema.locations, marks(batch)), batch, each).await?;
+        }
+        Ok(())
+    }
+
+    /// The latest time that any row has, be it kept or not.
+    async fn newest(&self, session: &mut Session<'_>, schema: &Schema) -> Result<Option<Timestamp>, DatabaseError> {
+        let mut newest = None;
+        for (table, sql) in &schema.newest {
+            let reader = self.reader(table);
+            let each = |row: &Row<'_>| {
+                for column in TIMES {
+                    newest = newest.max(reader.time(row, column)?);
+                }
+                Ok(())
+            };
+            session.rows(sql, &[], each).await?;
+        }
+        Ok(newest)
     }
 
     /// The images that an import is copying.

@@ -9,4 +9,5 @@ mod help;
 mod images;
 mod lab;
 mod output;
+mod sources;
 mod stock_glance;

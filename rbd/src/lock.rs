@@ -184,13 +184,7 @@ impl Pool {
         self.call("break the lock of object", object, move |io| {
             // SAFETY: a live handle and C strings.
             unsafe {
-                rbd_sys::rados_break_lock(
-                    io,
-                    c_object.as_ptr(),
-                    c_name.as_ptr(),
-                    c_client.as_ptr(),
-                    c_cookie.as_ptr(),
-                )
+                rbd_sys::rados_break_lock(io, c_object.as_ptr(), c_name.as_ptr(), c_client.as_ptr(), c_cookie.as_ptr())
             }
         })
         .await

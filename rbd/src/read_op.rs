@@ -286,12 +286,12 @@ impl Pool {
                 })
             }
         });
-        let (wanted_stat, timeout) = (wanted.stat, self.cluster().timeout());
+        let (wanted_stat, timeout, alarm) = (wanted.stat, self.cluster().timeout(), self.cluster().alarm().clone());
         async move {
             let Some((value, mut slots)) = submitted?.done(timeout).await else {
                 return Err(Error::of_kind(ErrorKind::TimedOut, "read object", path));
             };
-            check("read object", path.as_str(), value)?;
+            alarm.noted(check("read object", path.as_str(), value))?;
             slots.take(wanted_stat, &path)
         }
     }

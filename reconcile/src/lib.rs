@@ -13,14 +13,16 @@ mod facts;
 mod finding;
 mod inventory;
 mod journal;
+#[cfg(test)]
+mod model;
 mod plan;
 mod scan;
 
 pub use self::{
     apply::{
         Applied, AppliedStep, AppliedSummary, ApplyError, LockError, Outcome, Run, TrashedImage, Undoing, Undone,
-        UndoneStep, UndoneSummary, Verdict, after, apply, before, policy_of, purge, rehearse, restore_trashed, trash_list,
-        undo,
+        UndoneStep, UndoneSummary, Verdict, after, apply, before, policy_of, purge, rehearse, restore_trashed,
+        trash_list, undo,
     },
     classify::{Policy, classify, is_glance_name},
     facts::{

@@ -112,7 +112,7 @@ impl Scan {
 }
 
 impl Summary {
-    fn of(facts: &Facts, findings: &[Finding], usage: bool) -> Self {
+    pub(crate) fn of(facts: &Facts, findings: &[Finding], usage: bool) -> Self {
         let pools: Vec<PoolSummary> = facts
             .pools
             .iter()

@@ -11,10 +11,12 @@ use super::{
 
 /// Options of `apply`.
 #[derive(Debug, Args)]
-#[command(after_help = "Without --yes everything is looked at again, and what would be done is printed. With it, each step \
+#[command(
+    after_help = "Without --yes everything is looked at again, and what would be done is printed. With it, each step \
                         is looked at once more, written to the journal, done, and written to the journal again. \
                         Ctrl-C stops after the current step; the same command then finishes the plan.\n\n\
-                        Example:\n  glance-rbd apply plan.json --glance-conf /etc/glance/glance-api.conf --yes")]
+                        Example:\n  glance-rbd apply plan.json --glance-conf /etc/glance/glance-api.conf --yes"
+)]
 pub(crate) struct ApplyArgs {
     /// The plan, as `glance-rbd plan` wrote it.
     #[arg(value_name = "PLAN")]
@@ -75,8 +77,10 @@ pub(crate) enum TrashCommand {
         cluster: ClusterArgs,
     },
     /// Remove for good what has been in the trash for as long as it was to be, and what no database knows and no clone needs.
-    #[command(after_help = "Without --yes, what would be removed is printed. What cannot be removed is named, and stops \
-                            nothing.")]
+    #[command(
+        after_help = "Without --yes, what would be removed is printed. What cannot be removed is named, and stops \
+                            nothing."
+    )]
     Purge(PurgeArgs),
 }
 

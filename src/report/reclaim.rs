@@ -162,7 +162,8 @@ pub(crate) fn purged(applied: &Applied, kept: &[TrashedImage]) -> String {
     text += "\n";
     for entry in kept {
         let name = format!("{}/{} (id {})", path(&entry.pool, &entry.namespace), entry.image, entry.image_id);
-        text += &format!("kept: {}: {}\n", harmless(&name), harmless(entry.kept.as_deref().unwrap_or("not planned for")));
+        text +=
+            &format!("kept: {}: {}\n", harmless(&name), harmless(entry.kept.as_deref().unwrap_or("not planned for")));
     }
     if let Some(why) = &applied.stopped {
         text += &format!("stopped: {}\n", harmless(why));

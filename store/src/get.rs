@@ -1,38 +1,68 @@
-//! Reading an image: its snapshot, in order, several chunks ahead.
+//! Reading an image: a range of its snapshot, in order, several pieces ahead, its holes not at all.
 //!
-//! A deleted object reads as zeroes, and a reader leaves no watch that would keep an image from being removed. So a hole is
-//! believed only when, after it was read, the snapshot is seen to be still there: it goes before the data does.
+//! Wrong bytes never. A deleted object reads as zeroes, and a reader leaves no watch that would keep an image from being
+//! removed. So zeroes where an object may be missing are believed only when, after they were read, the snapshot is seen to be
+//! still there: it goes before the data does. The same holds for the object map that tells the holes: it is asked whether
+//! the snapshot is there after it was read. From then on it may go: a snapshot's holes stay what they were.
+
+mod alive;
+mod pieces;
 
 use std::{
-    collections::VecDeque,
-    future::Future,
     ops::{Bound, RangeBounds},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
-use futures_util::Stream;
-use rbd::{Features, Image, OpenOptions, Pool, ReadOp, Snapshot};
+use futures_util::{
+    Stream,
+    future::BoxFuture,
+    stream::{FuturesOrdered, StreamExt},
+};
+use rbd::{Features, Image, ImageStat, ObjectMap, OpenOptions, Snapshot};
 
+use self::{
+    alive::Alive,
+    pieces::{Piece, Pieces},
+};
 use crate::{
     Store,
     error::{Error, Result},
     location::Location,
 };
 
-/// A range of an image, as a stream of chunks. Up to [`Config::window`](crate::Config::window) chunks are read ahead.
+/// The most bytes of one read.
+const LONGEST_READ: u64 = 4 << 20;
+
+/// What holes are given as.
+static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
+
+/// A range of an image, as a stream of its bytes in pieces of a few MiB at most.
+///
+/// A window of [`Config::window`](crate::Config::window) chunks is read ahead, as soon as the stream is polled. A piece that
+/// was given out belongs to the caller, and no longer to the window.
 pub struct Reader {
     image: Image,
     alive: Alive,
     path: String,
-    chunk: u64,
+    /// A piece of zeroes may be a missing object only where pieces are of one object each.
+    plain: bool,
+    pieces: Pieces,
+    ahead: FuturesOrdered<BoxFuture<'static, Result<Ahead>>>,
+    /// Bytes of the reads under way and of those not yet given out, and how many there may be.
+    in_flight: usize,
     window: usize,
-    /// The next byte to ask for, and the end.
-    next: u64,
-    end: u64,
+    /// Of the hole that is being given out.
+    zeroes: u64,
+    remaining: u64,
     size: u64,
-    ahead: VecDeque<Read>,
+}
+
+/// What comes next.
+enum Ahead {
+    Zeroes(u64),
+    Data(Bytes),
 }
 
 /// What is known of a stored image.
@@ -52,12 +82,6 @@ pub struct Stat {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// A read under way.
-struct Read {
-    length: usize,
-    done: Pin<Box<dyn Future<Output = rbd::Result<Bytes>> + Send>>,
-}
-
 impl Store {
     /// Opens an image for reading, whole (`..`) or a range of its bytes. A range that reaches beyond the end ends there.
     ///
@@ -69,12 +93,37 @@ impl Store {
         let image = pool.open_image(location.image(), options).await?;
         let stat = image.stat().await?;
         let (start, end) = bounds(range, stat.size)?;
-        let alive = Alive::of(&image, location).await?;
-        // Reads end where objects end, so that each is one request.
-        let chunk = stat.object_size.clamp(1 << 20, 32 << 20);
-        let path = pool.path(location.image());
-        let window = self.config().window.max(1);
-        Ok(Reader { image, alive, path, chunk, window, next: start, end, size: stat.size, ahead: VecDeque::new() })
+        let id = image.id().await?;
+        let snapshot = match location.snapshot() {
+            Some(name) => {
+                let found = image.snapshots().await?.into_iter().find(|snapshot| snapshot.name == name);
+                Some(found.ok_or_else(|| rbd::Error::not_found("read", location.to_string()))?)
+            }
+            None => None,
+        };
+        let alive = Alive::of(&image, &id, snapshot.as_ref(), location);
+        let plain = image.stripe_count().await? == 1 && image.stripe_unit().await? == stat.object_size;
+        let map = match snapshot {
+            Some(snapshot) if plain && start < end => believed_map(&image, &id, &snapshot, &stat).await?,
+            _ => None,
+        };
+        let pieces = Pieces::new(start, end, stat.object_size, LONGEST_READ, map);
+        if pieces.have_holes() {
+            alive.check().await?;
+        }
+        Ok(Reader {
+            path: pool.path(location.image()),
+            image,
+            alive,
+            plain,
+            ahead: FuturesOrdered::new(),
+            in_flight: 0,
+            window: (self.config().window * self.config().chunk_bytes()).max(pieces.longest()),
+            zeroes: 0,
+            remaining: pieces.bytes(),
+            pieces,
+            size: stat.size,
+        })
     }
 
     /// What is known of a stored image.
@@ -127,43 +176,40 @@ fn bounds(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64)> {
     Ok((start, end.min(size)))
 }
 
-/// How to see that what is read has not been removed: a key of an object that goes before the data does.
-#[derive(Clone)]
-struct Alive {
-    pool: Pool,
-    object: String,
-    key: String,
-    what: String,
-}
-
-impl Alive {
-    async fn of(image: &Image, location: &Location) -> rbd::Result<Self> {
-        let (pool, what) = (image.pool().clone(), location.to_string());
-        let id = image.id().await?;
-        let snapshots = image.snapshots().await?;
-        let snapshot = location.snapshot().and_then(|name| snapshots.iter().find(|snapshot| snapshot.name == name));
-        let (object, key) = match snapshot {
-            Some(snapshot) => (format!("rbd_header.{id}"), format!("snapshot_{:016x}", snapshot.id)),
-            // The head: its removal begins in the directory.
-            None => ("rbd_directory".to_owned(), format!("id_{id}")),
-        };
-        Ok(Self { pool, object, key, what })
+/// The object map of a snapshot, where every object it says is missing must read as zeroes.
+///
+/// Not of a head, which changes under the reader, nor of a clone, which takes from its parent what is missing, nor of an
+/// image being migrated.
+async fn believed_map(
+    image: &Image,
+    id: &str,
+    snapshot: &Snapshot,
+    stat: &ImageStat,
+) -> rbd::Result<Option<ObjectMap>> {
+    let (features, flags) = (image.features().await?, image.flags().await?);
+    // Invalid fast differences do not matter: what exists, exists.
+    if !features.contains(Features::OBJECT_MAP)
+        || features.contains(Features::MIGRATING)
+        || flags.object_map_invalid()
+        || image.parent().await?.is_some()
+    {
+        return Ok(None);
     }
-
-    async fn check(&self) -> rbd::Result<()> {
-        let found = self.pool.read_object(&self.object, &ReadOp::new().omap("", &self.key, 1)).await?;
-        if found.omap.first().is_none_or(|(key, _)| key != self.key.as_bytes()) {
-            return Err(rbd::Error::not_found("go on reading", self.what.as_str()));
+    match image.pool().object_map(id, Some(snapshot.id)).await {
+        Ok(map) => Ok(map.filter(|map| map.objects() == stat.objects)),
+        Err(error) if error.kind == rbd::ErrorKind::TimedOut => Err(error),
+        // Damaged, or not to be read: the objects themselves are asked.
+        Err(error) => {
+            tracing::warn!(%error, "no hole of this image is skipped");
+            Ok(None)
         }
-        Ok(())
     }
 }
 
-/// Whether there is a block of zeroes such as a missing object, or a part of one, would leave.
-fn has_hole(data: &[u8]) -> bool {
-    const BLOCK: usize = 4096;
-    static ZEROES: [u8; BLOCK] = [0; BLOCK];
-    data.chunks(BLOCK).any(|block| *block == ZEROES[..block.len()])
+/// Whether what was read may have come from a missing object.
+fn may_be_missing(data: &[u8], plain: bool) -> bool {
+    // Elsewhere a piece is made of parts of several objects, however small.
+    if plain { data.chunks(ZEROES.len()).all(|part| *part == ZEROES[..part.len()]) } else { data.contains(&0) }
 }
 
 impl Reader {
@@ -176,7 +222,7 @@ impl Reader {
     /// How many bytes are still to come.
     #[must_use]
     pub fn remaining(&self) -> u64 {
-        self.end - self.next + self.ahead.iter().map(|read| read.length as u64).sum::<u64>()
+        self.remaining
     }
 
     /// Closes the image and waits for it. Dropping the reader closes it in the background.
@@ -189,20 +235,39 @@ impl Reader {
     }
 
     fn read_ahead(&mut self) {
-        while self.ahead.len() < self.window && self.next < self.end {
-            let until = ((self.next / self.chunk + 1) * self.chunk).min(self.end);
-            let length = usize::try_from(until - self.next).expect("a chunk fits in memory");
-            let (read, alive) = (self.image.read(self.next, length), self.alive.clone());
-            let done = async move {
-                let data = read.await?;
-                if has_hole(&data) {
-                    alive.check().await?;
+        while self.in_flight + self.pieces.longest() <= self.window {
+            let Some(piece) = self.pieces.next() else { break };
+            match piece {
+                Piece::Hole { length } => self.ahead.push_back(Box::pin(std::future::ready(Ok(Ahead::Zeroes(length))))),
+                Piece::Data { offset, length } => {
+                    self.in_flight += length;
+                    let read = self.read(offset, length);
+                    self.ahead.push_back(Box::pin(read));
                 }
-                Ok(data)
-            };
-            self.ahead.push_back(Read { length, done: Box::pin(done) });
-            self.next = until;
+            }
         }
+    }
+
+    /// Reads a piece; submitted now.
+    fn read(&self, offset: u64, length: usize) -> impl Future<Output = Result<Ahead>> + Send + use<> {
+        let read = self.image.read(offset, length);
+        let (alive, path, plain) = (self.alive.clone(), self.path.clone(), self.plain);
+        async move {
+            let data = read.await?;
+            // A snapshot does not shrink: fewer bytes than asked for are an error, never the end.
+            if data.len() != length {
+                return Err(Error::Invalid(format!("{path} gave {} bytes of {length} at {offset}", data.len())));
+            }
+            if may_be_missing(&data, plain) {
+                alive.check().await?;
+            }
+            Ok(Ahead::Data(data))
+        }
+    }
+
+    fn give(&mut self, data: Bytes) -> Poll<Option<Result<Bytes>>> {
+        self.remaining -= data.len() as u64;
+        Poll::Ready(Some(Ok(data)))
     }
 }
 
@@ -210,22 +275,27 @@ impl Stream for Reader {
     type Item = Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.read_ahead();
-        let Some(read) = self.ahead.front_mut() else { return Poll::Ready(None) };
-        let length = read.length;
-        let data = ready!(read.done.as_mut().poll(context));
-        self.ahead.pop_front();
-        // A snapshot does not shrink: fewer bytes than asked for are an error, never the end.
-        let data = match data {
-            Ok(data) if data.len() == length => Ok(data),
-            Ok(data) => Err(Error::Invalid(format!("{} gave {} bytes of {length}", self.path, data.len()))),
-            Err(error) => Err(error.into()),
-        };
-        if data.is_err() {
-            self.next = self.end;
-            self.ahead.clear();
+        loop {
+            if self.zeroes > 0 {
+                let length = self.zeroes.min(ZEROES.len() as u64);
+                self.zeroes -= length;
+                return self.give(Bytes::from_static(&ZEROES[..length as usize]));
+            }
+            self.read_ahead();
+            match ready!(self.ahead.poll_next_unpin(context)) {
+                None => return Poll::Ready(None),
+                Some(Ok(Ahead::Zeroes(length))) => self.zeroes = length,
+                Some(Ok(Ahead::Data(data))) => {
+                    self.in_flight -= data.len();
+                    return self.give(data);
+                }
+                Some(Err(error)) => {
+                    self.pieces.stop();
+                    self.ahead.clear();
+                    return Poll::Ready(Some(Err(error)));
+                }
+            }
         }
-        Poll::Ready(Some(data))
     }
 }
 
@@ -233,17 +303,14 @@ impl Stream for Reader {
 mod tests {
     use super::*;
 
+    /// A piece of one object is zeroes as a whole when that is missing; elsewhere any zero may come from a missing one.
     #[test]
-    fn a_hole_is_seen_wherever_it_is() {
-        let mut data = vec![1; 3 * 4096 + 10];
-        assert!(!has_hole(&data));
-        data[4096..8192].fill(0);
-        assert!(has_hole(&data));
-        data[5000] = 1;
-        assert!(!has_hole(&data));
-        data[3 * 4096..].fill(0);
-        assert!(has_hole(&data), "the last block is shorter");
-        assert!(!has_hole(b""));
+    fn what_may_be_missing() {
+        let mut data = vec![0; ZEROES.len() + 10];
+        assert!(may_be_missing(&data, true) && may_be_missing(&data, false));
+        data[ZEROES.len() + 9] = 1;
+        assert!(!may_be_missing(&data, true) && may_be_missing(&data, false));
+        assert!(!may_be_missing(&[1; 9], false));
     }
 
     #[test]

@@ -50,7 +50,7 @@ impl<'a> Lab<'a> {
         let conf = std::env::var("CEPH_CONF").unwrap();
         // A cluster that is far away, so that Glance can be killed in the middle of what is done in a moment here.
         let slow =
-            "\n[client]\nms_inject_delay_type = osd\nms_inject_delay_max = 0.2\nms_inject_delay_probability = 1\n";
+            "\n[client]\nms_inject_delay_type = osd\nms_inject_delay_max = 0.1\nms_inject_delay_probability = 1\n";
         let far = std::fs::read_to_string(&conf).unwrap() + slow;
         std::fs::write(directory.path().join("far.conf"), far).unwrap();
         let settings = [
@@ -176,11 +176,11 @@ fn every_state(database: &GlanceDatabase) {
     expect("missing-snapshot", 0, &attached);
 
     // Killed while it takes two uploads, copies an image to a second store, and imports one to both at once.
+    let copying = lab.glance.active(&data(16 * MIB));
+    let importing = lab.glance.create();
+    lab.glance.stage(&importing, &data(16 * MIB));
     lab.restart(false, &[]);
     let uploads = [lab.glance.create(), lab.glance.create()];
-    let importing = lab.glance.create();
-    lab.glance.stage(&importing, &data(24 * MIB));
-    let copying = lab.glance.active(&data(24 * MIB));
     thread::scope(|scope| {
         let mut clients = Vec::new();
         let mut stops = Vec::new();
@@ -214,19 +214,13 @@ fn every_state(database: &GlanceDatabase) {
     for (pool, id) in [(0, &uploads[0]), (0, &uploads[1]), (1, &copying), (0, &importing), (1, &importing)] {
         until("the dead to be given up", 120, || !rbd(&["status", &lab.at(pool, id)]).contains("watcher="));
     }
-    // With delayed deletion now, and one to be taken back.
-    lab.restart(true, &["DEFAULT.delayed_delete=True", "DEFAULT.metadata_encryption_key=0123456789abcdef"]);
+    lab.restart(true, &["DEFAULT.delayed_delete=True"]);
     lab.glance.delete(&uploads[1]);
     expect("partial-upload", 0, &uploads[0]);
     expect("orphan-deleted", 0, &uploads[1]);
     expect("in-flight", 1, &copying);
     expect("partial-upload", 0, &importing);
     expect("partial-upload", 1, &importing);
-
-    // Its location in the database is encrypted; the key is in glance-api.conf.
-    let secret = lab.glance.active(&data(MIB));
-    let value = lab.sql(&format!("SELECT value FROM image_locations WHERE image_id = '{secret}'"));
-    assert!(!value.contains("rbd://"), "{value}");
 
     // Restored, an image lists no location, but the row of it is there; purged, nothing tells any more where its data is.
     // It is nobody's leftover all the same.
@@ -248,6 +242,12 @@ fn every_state(database: &GlanceDatabase) {
     let pending = lab.glance.active(&data(MIB));
     lab.glance.delete(&pending);
     expect("pending-delete", 0, &pending);
+
+    // Its location in the database is encrypted from now on; the key is in glance-api.conf.
+    lab.restart(true, &["DEFAULT.metadata_encryption_key=0123456789abcdef"]);
+    let secret = lab.glance.active(&data(MIB));
+    let value = lab.sql(&format!("SELECT value FROM image_locations WHERE image_id = '{secret}'"));
+    assert!(!value.contains("rbd://"), "{value}");
 
     let (code, scan) = lab.scan("0");
     assert_eq!((code, found(&scan)), (3, expected.clone()), "{scan:#}");

@@ -8,6 +8,7 @@ mod glance_states;
 mod help;
 mod images;
 mod lab;
-mod reclaiming;
+mod output;
 mod planning;
+mod reclaiming;
 mod stock_glance;

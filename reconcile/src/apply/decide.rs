@@ -37,7 +37,10 @@ pub fn before(plan: &Plan, step: &Step, facts: &Facts, problems: &[Problem], now
         return Verdict::Skip(what_it_is_now(step, facts, &findings));
     };
     if finding.location != step.location && step.action != Action::Adopt {
-        return Verdict::Skip(format!("another location names it now: {}", finding.location.as_deref().unwrap_or("none")));
+        return Verdict::Skip(format!(
+            "another location names it now: {}",
+            finding.location.as_deref().unwrap_or("none")
+        ));
     }
     if let Err(why) = plan::still(finding, step.action, &plan.policy, now) {
         return Verdict::Skip(why);
@@ -113,4 +116,3 @@ fn what_it_is_now(step: &Step, facts: &Facts, findings: &[Finding]) -> String {
         (None, None, None) => "it is not there any more".into(),
     }
 }
-

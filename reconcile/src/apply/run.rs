@@ -92,9 +92,9 @@ enum Hand<'a> {
 
 /// The open pool that a plan names, if it is still the same.
 pub(super) fn find<'a>(pools: &'a [Pool], planned: &PlanPool) -> Option<&'a Pool> {
-    pools.iter().find(|pool| {
-        pool.name() == planned.name && pool.namespace() == planned.namespace && pool.id() == planned.id
-    })
+    pools
+        .iter()
+        .find(|pool| pool.name() == planned.name && pool.namespace() == planned.namespace && pool.id() == planned.id)
 }
 
 /// Sees that the pools of a plan or a journal are among those that are open.

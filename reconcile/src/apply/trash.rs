@@ -109,7 +109,8 @@ pub async fn restore_trashed(pool: &Pool, id: &str, name: Option<&str>) -> Resul
     let lock = PoolLock::take(pool, &uuid::Uuid::new_v4().to_string()).await?;
     let restored = async {
         let entry = pool.trash_get(id).await?;
-        let entry = entry.ok_or_else(|| rbd::Error::not_found("restore from trash", pool.path(&format!("(id {id})"))))?;
+        let entry =
+            entry.ok_or_else(|| rbd::Error::not_found("restore from trash", pool.path(&format!("(id {id})"))))?;
         let name = name.unwrap_or(&entry.name);
         by_id::restore(pool, id, name).await?;
         Ok(name.to_owned())

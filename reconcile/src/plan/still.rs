@@ -48,7 +48,7 @@ fn old(finding: &Finding, policy: &PlanPolicy, now: Timestamp) -> Result<(), Str
     }
     let limit = before(now, policy.grace)?;
     let facts: &[&str] =
-        if finding.kind == Kind::TrashExpired { &["deleted"] } else { &["created", "row_updated", "row_created"] };
+        if finding.kind == Kind::TrashExpired { &["trashed"] } else { &["created", "row_updated", "row_created"] };
     let mut known = false;
     for fact in facts.iter().filter_map(|fact| finding.evidence.get(*fact)) {
         let time: Timestamp =

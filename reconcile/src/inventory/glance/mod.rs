@@ -149,7 +149,7 @@ struct Rows<'a> {
 impl Rows<'_> {
     fn another(&mut self) {
         self.read += 1;
-        if self.read % 256 == 0 {
+        if self.read.is_multiple_of(256) {
             self.told();
         }
     }
@@ -380,3 +380,6 @@ fn quoted(name: &str) -> String {
     let location = Location::Legacy { image: name.to_owned() }.to_string();
     location.strip_prefix("rbd://").map(str::to_owned).unwrap_or(location)
 }
+
+#[cfg(test)]
+mod tests;

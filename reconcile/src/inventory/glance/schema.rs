@@ -124,7 +124,7 @@ impl Reader<'_> {
     /// An image. Whether it is being imported is known elsewhere.
     pub(super) fn image(&self, row: &Row<'_>) -> Result<GlanceImage, DatabaseError> {
         let owned = |column| self.optional(row, column).map(|text| text.map(str::to_owned));
-        let size = self.optional(row, "size")?.map(|size| size.parse::<i64>());
+        let size = self.optional(row, "size")?.map(str::parse::<i64>);
         let size = size.transpose().map_err(|_| self.malformed("size", "is not a number"))?;
         Ok(GlanceImage {
             id: self.text(row, "id")?.to_owned(),

@@ -65,9 +65,9 @@ pub(super) fn parse(url: &str) -> Result<(Address, String), String> {
         url.split_once("://").ok_or("it does not begin with sqlite://, mysql+pymysql:// or postgresql+psycopg2://")?;
     let dialect = scheme.split_once('+').map_or(scheme, |(dialect, _)| dialect);
     match dialect {
-        "sqlite" => sqlite(split(rest)?),
-        "mysql" | "mariadb" => mysql(split(rest)?),
-        "postgresql" | "postgres" => postgres(split(rest)?),
+        "sqlite" => sqlite(&split(rest)?),
+        "mysql" | "mariadb" => mysql(&split(rest)?),
+        "postgresql" | "postgres" => postgres(&split(rest)?),
         _ => Err("Glance's database is SQLite, MariaDB, MySQL or PostgreSQL".into()),
     }
 }
@@ -156,21 +156,20 @@ fn flag(key: &str, value: &str) -> Result<bool, String> {
     }
 }
 
-fn sqlite(parts: Parts) -> Result<(Address, String), String> {
+fn sqlite(parts: &Parts) -> Result<(Address, String), String> {
     if let Some((key, _)) = parts.query.first() {
         return Err(unknown(key));
     }
     if parts.database.is_empty() || !parts.host.is_empty() || parts.user.is_some() || parts.port.is_some() {
         return Err("an SQLite URL is sqlite:////absolute/path or sqlite:///relative/path".into());
     }
-    let name = parts.database.clone();
-    Ok((Address::Sqlite(parts.database.into()), name))
+    Ok((Address::Sqlite(PathBuf::from(&parts.database)), parts.database.clone()))
 }
 
-fn mysql(parts: Parts) -> Result<(Address, String), String> {
+fn mysql(parts: &Parts) -> Result<(Address, String), String> {
     let host = if parts.host.is_empty() { "localhost" } else { &parts.host };
     let user = parts.user.as_deref().ok_or("it names no user")?;
-    let mut options = MySqlConnectOptions::new().host(host).username(user).database(database(&parts)?);
+    let mut options = MySqlConnectOptions::new().host(host).username(user).database(database(parts)?);
     if let Some(password) = &parts.password {
         options = options.password(password);
     }
@@ -212,11 +211,11 @@ fn mysql(parts: Parts) -> Result<(Address, String), String> {
     Ok((Address::Mysql(Box::new(options)), name))
 }
 
-fn postgres(parts: Parts) -> Result<(Address, String), String> {
+fn postgres(parts: &Parts) -> Result<(Address, String), String> {
     let (mut host, mut port) = (parts.host.clone(), parts.port);
     let (mut user, mut password) = (parts.user.clone(), parts.password.clone());
     let (mut mode, mut authority) = (PgSslMode::Prefer, None);
-    let mut options = PgConnectOptions::new_without_pgpass().database(database(&parts)?);
+    let mut options = PgConnectOptions::new_without_pgpass().database(database(parts)?);
     for (key, value) in &parts.query {
         match key.as_str() {
             "host" if value.contains([',', ':']) && !value.starts_with('/') => {
@@ -278,7 +277,7 @@ mod tests {
     use super::*;
 
     fn name(url: &str) -> String {
-        parse(url).map(|(_, name)| name).unwrap_or_else(|error| format!("refused: {error}"))
+        parse(url).map_or_else(|error| format!("refused: {error}"), |(_, name)| name)
     }
 
     fn mysql_options(url: &str) -> MySqlConnectOptions {

@@ -35,7 +35,7 @@ fn found(kind: Kind, image: &str) -> Finding {
         ..Finding::new(kind, "images")
     };
     match kind {
-        Kind::TrashExpired | Kind::TrashDeferred => finding.with("deleted", hours_ago(200)),
+        Kind::TrashExpired | Kind::TrashDeferred => finding.with("trashed", hours_ago(200)),
         _ => finding.with("created", hours_ago(100)),
     }
 }

@@ -98,7 +98,7 @@ fn nothing_young_is_removed() {
     }
     let ahead = found(Kind::Orphan, A).with("created", hours_ago(-1));
     assert!(why(&planned(vec![ahead], &policy)).starts_with("younger"), "a clock that is ahead makes nothing old");
-    let just_trashed = found(Kind::TrashExpired, A).with("deleted", hours_ago(23));
+    let just_trashed = found(Kind::TrashExpired, A).with("trashed", hours_ago(23));
     assert!(why(&planned(vec![just_trashed], &policy)).starts_with("younger"));
     for value in [json!("yesterday"), json!(null)] {
         let mut finding = found(Kind::Orphan, A);

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::FuturesUnordered;
 use rbd::CreateOptions;
+use tracing::Instrument;
 
 use crate::{
-    Store,
+    Operation, Store,
+    counters::Measured,
     error::{Error, Result},
     hash::{self, Hashers},
     leftover,
@@ -72,6 +74,15 @@ impl Store {
     /// `AlreadyExists`, also while somebody else is storing it; `BadConfiguration` for an unknown digest; `StorageFull`,
     /// `PermissionDenied`, `Timeout`.
     pub async fn add(&self, id: &str, options: AddOptions) -> Result<Writer> {
+        let measured = self.meters().begin(Operation::Add, id);
+        let begun = self.begin_add(id, options, &measured).instrument(measured.span().clone()).await;
+        if begun.is_err() {
+            measured.end(&begun);
+        }
+        begun
+    }
+
+    async fn begin_add(&self, id: &str, options: AddOptions, measured: &Measured) -> Result<Writer> {
         let digest = hash::algorithm(&options.hash_algorithm)?;
         let config = self.config();
         let create = CreateOptions {
@@ -100,6 +111,7 @@ impl Store {
                         upload,
                         interest: Some(interest),
                         store: self.clone(),
+                        measured: measured.clone(),
                         hashers,
                         share: self.budget().share(window.min(LARGEST_WINDOW).max(config.chunk_bytes() as u64)),
                         chunk: None,

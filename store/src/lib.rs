@@ -76,12 +76,12 @@ struct Opened {
     meters: Meters,
     /// Clean-ups, and uploads being finished, which go on when nobody waits for them any more.
     background: Background,
-    /// One permit for each flatten that may run.
-    flattens: Arc<Semaphore>,
     /// Memory of all uploads and downloads.
     budget: Budget,
     /// The ids that are being stored.
     claims: Claims,
+    /// One permit for each flatten that may run.
+    flattens: Arc<Semaphore>,
 }
 
 impl Store {
@@ -93,16 +93,16 @@ impl Store {
     /// key; `Timeout`.
     pub async fn open(config: Config) -> Result<Self> {
         config.order()?;
-        let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
         let budget = Budget::new(config.memory);
+        let flattens = Arc::new(Semaphore::new(config.flattens.max(1)));
         let connection = Connection::open(config).await?;
         Ok(Self(Arc::new(Opened {
             connection,
             meters: Meters::default(),
             background: Background::new(),
-            flattens,
             budget,
             claims: Claims::default(),
+            flattens,
         })))
     }
 

@@ -5,7 +5,6 @@
 //! is found to be one, is not written.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     mem,
     pin::{Pin, pin},
@@ -13,12 +12,14 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tracing::Instrument;
 
 use crate::{
     Store,
     add::Added,
     budget::{Buffer, Place, Share},
     claim::Interest,
+    counters::Measured,
     error::{Error, Result},
     hash::{Hashers, Verifier},
     location::SNAPSHOT,
@@ -40,6 +41,7 @@ pub struct Writer {
     pub(crate) upload: Upload,
     pub(crate) interest: Option<Interest>,
     pub(crate) store: Store,
+    pub(crate) measured: Measured,
     pub(crate) hashers: Hashers,
     pub(crate) share: Share,
     /// The buffer being filled.
@@ -142,6 +144,7 @@ impl Writer {
             if self.chunk.as_ref().is_none_or(|chunk| chunk.filled == 0) && length >= chunk_bytes {
                 let whole = length - length % chunk_bytes;
                 self.hashers.zeroes(whole).await?;
+                self.measured.add_bytes(whole);
                 self.submitted += whole;
                 length -= whole;
                 continue;
@@ -216,7 +219,11 @@ impl Writer {
         // Dropped when the caller goes away: then nobody learns the location, and the image goes too.
         let _interest = self.interest.take();
         let undo = |(_, remains): (Added, Remains)| remains.clear();
-        let (added, _remains) = background.finish(self.complete(), undo).await?;
+        let measured = self.measured.clone();
+        let complete = self.complete().instrument(measured.span().clone());
+        let stored = background.finish(complete, undo).await;
+        measured.end(&stored);
+        let (added, _remains) = stored?;
         Ok(added)
     }
 
@@ -246,7 +253,8 @@ impl Writer {
             }
         };
         let location = store.location_of(remains.name());
-        let metadata = BTreeMap::new();
+        let backend = store.config().backend.clone();
+        let metadata = backend.map(|backend| ("store".to_owned(), backend)).into_iter().collect();
         Ok((Added { location, bytes, checksum, multihash, metadata }, remains))
     }
 
@@ -298,6 +306,7 @@ impl Writer {
 
     /// Hands a chunk to the digests and to librbd.
     async fn submit(&mut self, data: Bytes, thin: bool) -> Result<()> {
+        self.measured.add_bytes(data.len() as u64);
         let end = self.submitted + data.len() as u64;
         if end > self.image_size {
             let size = end.max(self.image_size + self.image_size.clamp(STEPS.0, STEPS.1));

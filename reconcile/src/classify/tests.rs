@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::facts::{Closer, GlanceFacts, SnapshotFacts, Trashed};
+use crate::facts::{Child, Children, Closer, GlanceFacts, ParentFacts, SnapshotFacts, Trashed};
 
 const FSID: &str = "9b1c0a54-7f0c-4b52-a8e3-1f6f4a3f1a11";
 const A: &str = "11111111-1111-4111-8111-111111111111";
@@ -26,12 +26,14 @@ fn image(name: &str) -> RbdImage {
         id: format!("id-{name}"),
         size: 100,
         created: Some(hours_ago(100)),
-        modified: None,
-        snapshots: Vec::new(),
-        has_parent: false,
-        mark: None,
-        closer: Some(Closer { watchers: Vec::new(), children: Some(Vec::new()), used: 50 }),
+        usage: Some(Usage { head: 50, ..Usage::default() }),
+        closer: Some(Closer::default()),
+        ..RbdImage::default()
     }
+}
+
+fn parent() -> Option<Box<ParentFacts>> {
+    Some(Box::new(ParentFacts { pool: 1, namespace: String::new(), id: "p".into(), snapshot: 4, overlap: 100 }))
 }
 
 fn whole(name: &str) -> RbdImage {
@@ -39,7 +41,15 @@ fn whole(name: &str) -> RbdImage {
 }
 
 fn snap(name: &str) -> SnapshotFacts {
-    SnapshotFacts { name: name.into(), size: 100, protected: true, namespace: rbd::SnapshotNamespace::User }
+    SnapshotFacts {
+        id: 4,
+        name: name.into(),
+        size: 100,
+        protected: true,
+        namespace: rbd::SnapshotNamespace::User,
+        flags: rbd::Flags::default(),
+        taken: Some(hours_ago(99)),
+    }
 }
 
 fn row(id: &str, status: &str) -> GlanceImage {
@@ -51,17 +61,19 @@ fn row(id: &str, status: &str) -> GlanceImage {
         created: Some(hours_ago(100)),
         updated: Some(hours_ago(90)),
         checksum: Some(format!("md5-{id}")),
-        multihash: None,
-        importing: false,
+        ..GlanceImage::default()
     }
 }
 
 fn location(image_id: &str, url: &str) -> GlanceLocation {
     GlanceLocation {
         image_id: image_id.into(),
+        database: 0,
         place: Place::Rbd(url.parse().unwrap()),
         status: "active".into(),
         deleted: false,
+        store: None,
+        updated: Some(hours_ago(90)),
     }
 }
 
@@ -73,10 +85,12 @@ fn at(id: &str) -> GlanceLocation {
 fn facts(images: Vec<RbdImage>, rows: Vec<GlanceImage>, locations: Vec<GlanceLocation>) -> Facts {
     Facts {
         fsid: FSID.into(),
-        pool: "images".into(),
-        images,
-        glance: GlanceFacts { images: rows.into_iter().map(|row| (row.id.clone(), row)).collect(), locations },
-        ..Facts::default()
+        pools: vec![PoolFacts { name: "images".into(), images, ..PoolFacts::default() }],
+        glance: GlanceFacts {
+            images: rows.into_iter().map(|row| (row.id.clone(), row)).collect(),
+            locations,
+            ..GlanceFacts::default()
+        },
     }
 }
 
@@ -87,9 +101,11 @@ fn kinds(facts: &Facts) -> Vec<&'static str> {
 /// An image of id A, its row, and what that makes.
 #[test]
 fn an_image_that_no_location_owns() {
-    let marked =
-        || RbdImage { mark: Some(store::UploadMark { client: "client.1".into(), started: 0, size: None }), ..image(A) };
-    let clone = || RbdImage { has_parent: true, ..image(A) };
+    let marked = || {
+        let mark = store::UploadMark { client: "client.1".into(), started: 0, size: None };
+        RbdImage { mark: Some(Box::new(mark)), ..image(A) }
+    };
+    let clone = || RbdImage { parent: parent(), ..image(A) };
     let watched = |mut image: RbdImage| {
         image.closer.as_mut().unwrap().watchers.push("client.7".into());
         image
@@ -169,14 +185,21 @@ fn a_location_whose_image_is_not_as_it_should_be() {
     assert_eq!(kinds(&with(vec![other])), ["missing-snapshot"], "not by a part of the name");
 
     let mut trashed = with(vec![]);
-    trashed.trash.insert(A.into(), Trashed { id: "1".into(), deleted: now(), deferred_until: now() });
+    trashed.pools[0].trash.push(Trashed {
+        id: "1".into(),
+        name: A.into(),
+        source: rbd::TrashSource::User,
+        deleted: now(),
+        deferred_until: now(),
+        image: None,
+    });
     assert_eq!(kinds(&trashed), ["trashed-image"]);
 
     let mut unread = with(vec![]);
-    unread.unread.insert(A.into());
+    unread.pools[0].unread.insert(A.into());
     assert!(kinds(&unread).is_empty(), "what cannot be read is not missing");
     let mut going = with(vec![]);
-    going.going.insert(A.into());
+    going.pools[0].going.insert(A.into());
     assert!(kinds(&going).is_empty(), "a removal under way has not lost anything");
 
     let dead = facts(vec![], vec![row(A, "deleted")], vec![at(A)]);
@@ -213,18 +236,13 @@ fn only_a_uuid_is_glances_name() {
 
 #[test]
 fn clones_block_and_so_does_not_knowing() {
-    let child = rbd::LinkedImage {
-        pool_id: 2,
-        pool: "vms".into(),
-        namespace: String::new(),
-        id: "c".into(),
-        name: "server".into(),
-        in_trash: false,
-    };
-    for (children, blocked) in [(Some(vec![]), vec![]), (Some(vec![child]), vec!["children"]), (None, vec!["unknown"])]
+    let child = Child { pool: 2, namespace: String::new(), id: "c".into(), path: Some("vms/server".into()) };
+    let known = |some: Vec<Child>| Children { count: some.len() as u64, unknown: false, some };
+    let unknown = Children { unknown: true, ..Children::default() };
+    for (children, blocked) in
+        [(known(vec![]), vec![]), (known(vec![child]), vec![Block::Children]), (unknown, vec![Block::Unknown])]
     {
-        let closer = Closer { watchers: vec![], children, used: 50 };
-        let image = RbdImage { closer: Some(closer), ..whole(A) };
+        let image = RbdImage { children, ..whole(A) };
         let findings = classify(&facts(vec![image], vec![], vec![]), &Policy::default(), now());
         assert_eq!(findings[0].blocked_by, blocked);
         assert_eq!(findings[0].used_bytes, Some(50));
@@ -240,7 +258,7 @@ fn an_unreadable_location_blocks_all_reclaiming() {
             classify(&facts(vec![whole(A)], vec![row(B, "active")], vec![location]), &Policy::default(), now());
         findings.into_iter().find(|finding| finding.kind == Kind::Orphan).unwrap().blocked_by
     };
-    assert_eq!(blocked(secret.clone()), ["unknown"]);
+    assert_eq!(blocked(secret.clone()), [Block::Unknown]);
     assert!(blocked(GlanceLocation { deleted: true, ..secret }).is_empty());
 }
 
@@ -274,7 +292,7 @@ fn equal_images_are_one_finding() {
 fn the_grace_is_the_admins() {
     let at = |hours: i64, grace: u64| {
         let image = RbdImage { created: Some(hours_ago(hours)), ..whole(A) };
-        let policy = Policy { grace: Duration::from_secs(grace * 3600) };
+        let policy = Policy { grace: Duration::from_secs(grace * 3600), ..Policy::default() };
         classify(&facts(vec![image], vec![], vec![]), &policy, now())[0].kind
     };
     assert_eq!(at(2, 24), Kind::InFlight);
@@ -295,7 +313,7 @@ prop_compose! {
     ) -> RbdImage {
         let mut image = if has_snap { whole(name) } else { image(name) };
         image.created = Some(hours_ago(age));
-        image.has_parent = has_parent;
+        image.parent = parent().filter(|_| has_parent);
         image.closer.as_mut().unwrap().watchers = if watched { vec!["w".into()] } else { vec![] };
         if !closer {
             image.closer = None;
@@ -327,10 +345,10 @@ prop_compose! {
     ) -> GlanceLocation {
         let place = location(owner, &format!("rbd://{FSID}/images/{name}/snap")).place;
         GlanceLocation {
-            image_id: owner.into(),
             place: if readable { place } else { Place::Unreadable },
             status: status.into(),
             deleted,
+            ..at(owner)
         }
     }
 }
@@ -354,7 +372,7 @@ proptest! {
     fn nothing_that_may_be_needed_is_offered_for_the_trash(facts in any_facts()) {
         for finding in classify(&facts, &Policy::default(), now()).iter().filter(|finding| finding.kind.is_reclaimable()) {
             let name = finding.image.as_deref().unwrap();
-            let image = facts.images.iter().find(|image| image.name == name).unwrap();
+            let image = facts.pools[0].images.iter().find(|image| image.name == name).unwrap();
             prop_assert!(is_glance_name(name));
             prop_assert!(image.closer.as_ref().is_some_and(|closer| closer.watchers.is_empty()));
             prop_assert!(image.created.unwrap() <= hours_ago(24));
@@ -372,7 +390,7 @@ proptest! {
     fn an_image_has_at_most_one_finding_of_its_own(facts in any_facts()) {
         let findings = classify(&facts, &Policy::default(), now());
         let owners = Owners::of(&facts);
-        for image in &facts.images {
+        for image in &facts.pools[0].images {
             let own = |finding: &&Finding| {
                 finding.image.as_deref() == Some(&image.name)
                     && finding.location.is_none()
@@ -380,7 +398,7 @@ proptest! {
             };
             let count = findings.iter().filter(own).count();
             prop_assert!(count <= 1);
-            prop_assert!(count == 1 || owners.named.contains(image.name.as_str()));
+            prop_assert!(count == 1 || owners.named.contains(&(0, image.name.as_str())));
         }
     }
 
@@ -388,7 +406,7 @@ proptest! {
     #[test]
     fn findings_do_not_depend_on_the_order_of_facts(facts in any_facts()) {
         let mut turned = facts.clone();
-        turned.images.reverse();
+        turned.pools[0].images.reverse();
         turned.glance.locations.reverse();
         prop_assert_eq!(classify(&facts, &Policy::default(), now()), classify(&turned, &Policy::default(), now()));
     }

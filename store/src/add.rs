@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The most that one upload holds in memory, unless a single chunk is more.
-const LARGEST_WINDOW: u64 = 64 << 20;
+pub(crate) const LARGEST_WINDOW: u64 = 64 << 20;
 
 /// How often an id that was found taken, and freed, is tried again: others may be at it too.
 const ATTEMPTS: usize = 3;

@@ -269,6 +269,7 @@ impl Writer {
         }
         let image = self.upload.image();
         image.flush().await?;
+        tracing::debug!(target: "store::stored", bytes = self.submitted, "all data is stored");
         if self.image_size != self.submitted {
             image.resize(self.submitted).await?;
         }

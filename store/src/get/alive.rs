@@ -32,6 +32,11 @@ impl Alive {
         Self { pool: image.pool().clone(), object, key, value, what: location.to_string() }
     }
 
+    /// The image, for errors.
+    pub(super) fn what(&self) -> &str {
+        &self.what
+    }
+
     /// Fails with `NotFound` if it has gone, or is going.
     pub(super) async fn check(&self) -> rbd::Result<()> {
         const VERSION_AND_LENGTH: usize = 6;

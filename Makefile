@@ -24,13 +24,13 @@ test: ## All tests, against a real Ceph and a real Glance
 	docker/deps build test
 	tests/run
 
-test-long: ## What takes longer: the bindings under valgrind
+test-long: ## What takes longer: valgrind, 100,000 images, the tests' long variants
 	docker/deps build test
 	tests/run --long
 
 bench: ## Side by side with the stock driver and rbd, as ratios
 	docker/deps build test
-	$(CARGO) build --release
+	$(CARGO) build --release --package glance-rbd --package glance-rbd-store --bins --example bench
 	bench/run
 
 lint: ## Formatting, clippy, documentation, shell scripts: all without a warning
@@ -38,7 +38,7 @@ lint: ## Formatting, clippy, documentation, shell scripts: all without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
-	shellcheck docker/ceph-demo docker/deps docker/demo tests/run tests/glance-lab tests/valgrind .ci/run
+	shellcheck docker/ceph-demo docker/deps docker/demo tests/run tests/glance-lab tests/databases tests/valgrind .ci/run
 
 doc: ## The crates' documentation, in target/doc
 	docker/deps build

@@ -1,7 +1,7 @@
 //! What to do about an error: the next thing to check, or the command to run.
 
 use rbd::ErrorKind;
-use reconcile::{DatabaseError, GatherError};
+use reconcile::{ConfError, DatabaseError, GatherError};
 
 /// The hint for an error, if there is one that helps.
 pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
@@ -14,6 +14,14 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<DatabaseError>() {
         return of_database(error);
+    }
+    match error.downcast_ref::<ConfError>() {
+        Some(ConfError::Conf(error)) => return of_store(error),
+        Some(ConfError::Database(_, error)) => return of_database(error),
+        Some(ConfError::NoDatabase(_)) => {
+            return Some("name the file that has it, or give the URL with --database and the pools with --pool".into());
+        }
+        None => {}
     }
     match gather {
         Some(GatherError::Pool(error)) => of_ceph(error),
@@ -66,7 +74,11 @@ fn of_ceph(error: &rbd::Error) -> Option<String> {
 fn of_database(error: &DatabaseError) -> Option<String> {
     Some(match error {
         DatabaseError::Url(_) => "copy `connection` from the [database] section of glance-api.conf".into(),
-        DatabaseError::Open(..) => "check the path in --database, and that this user may read the file".into(),
+        DatabaseError::Key => "copy it from the [DEFAULT] section of glance-api.conf".into(),
+        DatabaseError::Open(..) => {
+            "check --database, that it can be reached from here, and its user and password".into()
+        }
+        DatabaseError::Timeout(..) => "check that the database answers; --timeout waits longer".into(),
         DatabaseError::NotGlance(..) => {
             "is it another service's database, or one before `glance-manage db sync`?".into()
         }

@@ -64,19 +64,4 @@ impl Pool {
         let malformed = || Error::malformed("read the directory of", self.to_string());
         value.map(|value| take_string(&mut value.as_slice()).ok_or_else(malformed)).transpose()
     }
-
-    /// One value of an object's keys; `None` without the key, or the object.
-    ///
-    /// # Errors
-    /// As [`read_object`](Self::read_object).
-    pub async fn omap_value(&self, object: &str, key: &str) -> Result<Option<Vec<u8>>> {
-        match self.read_object(object, &crate::ReadOp::new().omap("", key, 1)).await {
-            // Sorted: the key itself comes before those that it begins.
-            Ok(read) => {
-                Ok(read.omap.into_iter().next().filter(|(found, _)| found == key.as_bytes()).map(|(_, value)| value))
-            }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
 }

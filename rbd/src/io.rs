@@ -47,6 +47,30 @@ impl Image {
         }
     }
 
+    /// As [`read`](Self::read), into a buffer of the caller's; as long as that, or less at the end of the image. Submitted
+    /// now; the future waits, and returns the buffer with how much of it was filled.
+    ///
+    /// The buffer stays with the operation, also when the future is dropped: what it is counted against is held for as long
+    /// as librbd may write to it.
+    ///
+    /// Implements: `rbd_aio_read2`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); the buffer is dropped then.
+    pub fn read_into<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        offset: u64,
+        buffer: B,
+    ) -> impl Future<Output = Result<(B, usize)>> + Send + use<B> {
+        // SAFETY: the payload owns the buffer, which is asked for its memory where it stays, and not touched until librbd
+        // has filled that.
+        let read = self.submit_value("read from", buffer, move |image, buffer: *mut B, completion| unsafe {
+            let memory = (*buffer).as_mut();
+            rbd_sys::rbd_aio_read2(image, offset, memory.len(), memory.as_mut_ptr().cast(), completion, 0)
+        });
+        async move { read.await.map(|(read, buffer)| (buffer, usize::try_from(read).unwrap_or(0))) }
+    }
+
     /// Makes a range read as zeroes, freeing its space where it can. Submitted now; the future waits.
     ///
     /// Implements: `rbd_aio_write_zeroes`.

@@ -16,9 +16,6 @@ pub struct ObjectMap {
     objects: u64,
 }
 
-/// The largest map that is read in one go: of 64 TiB in 1 MiB objects.
-const LARGEST: usize = 32 << 20;
-
 impl ObjectMap {
     /// How many objects the image has room for.
     #[must_use]
@@ -29,9 +26,20 @@ impl ObjectMap {
     /// Whether an object may hold data.
     #[must_use]
     pub fn exists(&self, object: u64) -> bool {
+        self.state(object) != 0
+    }
+
+    /// Whether an object exists, and was not written since the snapshot before. Known only with the `fast-diff` feature.
+    #[must_use]
+    pub fn is_clean(&self, object: u64) -> bool {
+        self.state(object) == 3
+    }
+
+    /// 0: does not exist; 1: exists; 2: is being removed; 3: exists, and is clean.
+    fn state(&self, object: u64) -> u8 {
         let byte = usize::try_from(object / 4).ok().and_then(|byte| self.states.get(byte));
         let shift = (3 - object % 4) * 2;
-        object < self.objects && byte.is_some_and(|byte| byte >> shift & 3 != 0)
+        byte.filter(|_| object < self.objects).map_or(0, |byte| byte >> shift & 3)
     }
 
     /// Bytes of the objects that exist, of an image of `size` bytes in objects of `object_size`.
@@ -56,20 +64,38 @@ impl ObjectMap {
     }
 }
 
+/// Of objects that exist, or do not.
+impl FromIterator<bool> for ObjectMap {
+    fn from_iter<I: IntoIterator<Item = bool>>(exist: I) -> Self {
+        let (mut states, mut objects) = (Vec::new(), 0);
+        for exists in exist {
+            if objects % 4 == 0 {
+                states.push(0);
+            }
+            if let Some(byte) = states.last_mut() {
+                *byte |= u8::from(exists) << ((3 - objects % 4) * 2);
+            }
+            objects += 1;
+        }
+        Self { states, objects }
+    }
+}
+
 impl Pool {
     /// The object map of an image's head, or of one of its snapshots; `None` where it has none.
     ///
     /// The image's flags tell whether it is to be believed ([`Flags::object_map_invalid`](crate::Flags)).
     ///
     /// # Errors
-    /// `Malformed`, `PermissionDenied`, `TimedOut`.
+    /// `Malformed`, or `InvalidArgument` as the OSD calls it, for a damaged map; `PermissionDenied`, `TimedOut`.
     pub async fn object_map(&self, image_id: &str, snapshot: Option<u64>) -> Result<Option<ObjectMap>> {
         let object = match snapshot {
             None => format!("rbd_object_map.{image_id}"),
             Some(snapshot) => format!("rbd_object_map.{image_id}.{snapshot:016x}"),
         };
-        match self.read_object(&object, &ReadOp::new().data(0, LARGEST)).await {
-            Ok(read) => match ObjectMap::decode(&read.data) {
+        // The class method, not the bytes: it verifies their checksums.
+        match self.read_object(&object, &ReadOp::new().exec("rbd", "object_map_load", Vec::new())).await {
+            Ok(read) => match read.execs.first().and_then(|map| ObjectMap::decode(map)) {
                 Some(map) => Ok(Some(map)),
                 None => Err(Error::malformed("read object map", self.path(&object))),
             },
@@ -95,6 +121,15 @@ mod tests {
         assert_eq!((map.objects(), map.exists(0), map.exists(1), map.exists(15)), (15, true, false, false));
         assert_eq!(map.used(60 << 20, 4 << 20), 4 << 20);
         assert_eq!(map.used(1 << 20, 4 << 20), 1 << 20, "no more than the image has");
+    }
+
+    #[test]
+    fn a_map_is_made_of_what_exists() {
+        let exist = [true, false, false, true, true, false];
+        let map: ObjectMap = exist.into_iter().collect();
+        assert_eq!(map.objects(), 6);
+        assert_eq!((0..7).map(|object| map.exists(object)).collect::<Vec<_>>()[..6], exist);
+        assert!(!map.exists(6));
     }
 
     #[test]

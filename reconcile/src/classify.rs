@@ -3,18 +3,21 @@
 //! The rule behind every line: an image is called dead only by what is known. What was not looked at, may not be read or is
 //! too young is in flight or blocked, never an orphan.
 
-use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    time::Duration,
-};
+mod copies;
+mod image;
+mod location;
+mod owners;
+mod trash;
 
-use jiff::Timestamp;
-use store::{Location, SNAPSHOT};
+use std::{collections::HashSet, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
+use self::owners::Owners;
 use crate::{
-    facts::{Facts, GlanceImage, GlanceLocation, Place, RbdImage},
-    finding::{Finding, Kind},
+    facts::{Facts, GlanceImage, PoolFacts, RbdImage},
+    finding::{Block, Finding, Kind},
 };
 
 /// What the admin decided.
@@ -22,16 +25,23 @@ use crate::{
 pub struct Policy {
     /// How old an image without owner must be before it is called dead; 24 h unless told otherwise.
     pub grace: Duration,
+    /// Whether a database is believed although an image is newer than all its rows.
+    pub allow_stale: bool,
+    /// After what time Glance's scrubber should have removed what was deleted; the grace where it is not known.
+    pub scrub_time: Option<Duration>,
+    /// The names of all configured backends; empty where they are not known.
+    pub stores: Vec<String>,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { grace: Duration::from_secs(24 * 3600) }
+        Self { grace: Duration::from_secs(24 * 3600), allow_stale: false, scrub_time: None, stores: Vec::new() }
     }
 }
 
-/// Statuses of a row whose data is on its way.
-const ARRIVING: &[&str] = &["queued", "saving", "uploading", "importing"];
+/// How far a database's latest row may be behind an image that it should have known: clocks differ, and a Glance writes its
+/// row before the image and again after it.
+const STALE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Glance's names are UUIDs as it prints them, and nothing else is.
 #[must_use]
@@ -39,270 +49,153 @@ pub fn is_glance_name(name: &str) -> bool {
     name.len() == 36 && Uuid::try_parse(name).is_ok()
 }
 
-/// All findings, worst first, then by image.
+/// Facts, and what they are judged by.
+struct Judge<'a> {
+    facts: &'a Facts,
+    owners: Owners<'a>,
+    policy: &'a Policy,
+    now: Timestamp,
+}
+
+/// All findings, worst first, then by pool and image.
 #[must_use]
 pub fn classify(facts: &Facts, policy: &Policy, now: Timestamp) -> Vec<Finding> {
-    let owners = Owners::of(facts);
-    let mut findings: Vec<Finding> =
-        facts.images.iter().filter_map(|image| of_image(image, facts, &owners, policy, now)).collect();
-    findings.extend(facts.glance.locations.iter().filter_map(|location| of_location(location, facts, &owners)));
-    findings.extend(facts.broken.iter().map(|(name, id)| Finding {
-        image: Some(name.clone()),
-        image_id: Some(id.clone()),
-        ..Finding::new(Kind::BrokenImage, &facts.pool).with("missing", format!("rbd_header.{id}"))
-    }));
-    findings.extend(duplicates(facts, &owners));
-    findings.sort_by(|a, b| (a.kind, &a.image, &a.glance_id).cmp(&(b.kind, &b.image, &b.glance_id)));
+    let judge = Judge { facts, owners: Owners::of(facts), policy, now };
+    let mut findings = Vec::new();
+    for (index, pool) in facts.pools.iter().enumerate() {
+        findings.extend(pool.images.iter().filter_map(|image| judge.image(image, index)));
+        findings.extend(pool.trash.iter().filter_map(|entry| judge.trashed(entry, index)));
+        findings.extend(pool.broken.iter().map(|broken| Finding {
+            image: broken.name.clone(),
+            image_id: Some(broken.id.clone()),
+            ..found(Kind::BrokenImage, pool).with("missing", &broken.missing)
+        }));
+    }
+    findings.extend(facts.glance.locations.iter().flat_map(|location| judge.location(location)));
+    findings.extend(judge.shared());
+    findings.extend(judge.duplicates());
+    findings.sort_by(|a, b| key(a).cmp(&key(b)));
     findings
 }
 
-/// The images to look at more closely before they are judged: those that no active location owns.
-pub(crate) fn suspects(facts: &Facts) -> Vec<usize> {
+/// What findings are sorted by.
+fn key(finding: &Finding) -> impl Ord + use<'_> {
+    let Finding { kind, pool, namespace, image, image_id, glance_id, location, .. } = finding;
+    (kind, pool, namespace, image, image_id, glance_id, location)
+}
+
+fn found(kind: Kind, pool: &PoolFacts) -> Finding {
+    Finding { namespace: pool.namespace.clone(), ..Finding::new(kind, &pool.name) }
+}
+
+/// The images of each pool, by their place in it, to look at more closely before they are judged: those of Glance's that no
+/// active location owns.
+pub(crate) fn suspects(facts: &Facts) -> Vec<Vec<usize>> {
     let owners = Owners::of(facts);
-    let suspect = |image: &RbdImage| is_glance_name(&image.name) && !owners.is_owned(&image.name);
-    facts.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
-}
-
-/// The locations to look at once more before they are called broken.
-pub(crate) fn in_doubt(facts: &Facts) -> Vec<Finding> {
-    let owners = Owners::of(facts);
-    let doubts = facts.glance.locations.iter().filter_map(|location| of_location(location, facts, &owners));
-    doubts.filter(|finding| finding.image.is_some()).collect()
-}
-
-/// Who names what, in this pool of this cluster.
-struct Owners<'a> {
-    /// Images of the pool by name.
-    present: HashMap<&'a str, &'a RbdImage>,
-    /// Active locations of live rows, by image name.
-    active: HashMap<&'a str, Vec<&'a GlanceLocation>>,
-    /// Image names that any location gives, in whatever state.
-    named: HashSet<&'a str>,
-    /// Whether a live location cannot be read, so that it may name any image.
-    unreadable: bool,
-}
-
-impl<'a> Owners<'a> {
-    fn of(facts: &'a Facts) -> Self {
-        let mut active: HashMap<&str, Vec<&GlanceLocation>> = HashMap::new();
-        let mut named = HashSet::new();
-        for location in &facts.glance.locations {
-            if let Some(name) = here(location, facts) {
-                named.insert(name);
-                if is_active(location, facts) {
-                    active.entry(name).or_default().push(location);
-                }
-            }
-        }
-        let present = facts.images.iter().map(|image| (image.name.as_str(), image)).collect();
-        let unreadable = facts
-            .glance
-            .locations
-            .iter()
-            .any(|location| location.place == Place::Unreadable && is_live(location, facts));
-        Self { present, active, named, unreadable }
-    }
-
-    fn is_owned(&self, name: &str) -> bool {
-        self.active.contains_key(name)
-    }
-}
-
-/// The name of the image that a location gives, if it is in this pool of this cluster.
-fn here<'a>(location: &'a GlanceLocation, facts: &Facts) -> Option<&'a str> {
-    match &location.place {
-        // A one-part location means the configured pool, which may be this one.
-        Place::Rbd(Location::Legacy { image }) => Some(image),
-        Place::Rbd(Location::Full { fsid, pool, image, .. }) => {
-            (*fsid == facts.fsid && *pool == facts.pool).then_some(image)
-        }
-        Place::Elsewhere | Place::Unreadable => None,
-    }
-}
-
-fn is_active(location: &GlanceLocation, facts: &Facts) -> bool {
-    location.status == "active" && is_live(location, facts)
-}
-
-/// Neither the location nor its row is deleted.
-fn is_live(location: &GlanceLocation, facts: &Facts) -> bool {
-    !location.deleted && facts.glance.images.get(&location.image_id).is_some_and(|row| !row.deleted)
-}
-
-/// What is wrong with an image of the pool that no active location owns.
-fn of_image(image: &RbdImage, facts: &Facts, owners: &Owners<'_>, policy: &Policy, now: Timestamp) -> Option<Finding> {
-    if owners.is_owned(&image.name) {
-        return None;
-    }
-    let row = facts.glance.images.get(&image.name);
-    let kind = if is_glance_name(&image.name) {
-        unowned(image, row, owners, policy, now)?
-    } else if owners.named.contains(image.name.as_str()) {
-        return None;
-    } else {
-        Kind::ForeignImage
+    let of_pool = |(index, pool): (usize, &PoolFacts)| {
+        let suspect = |image: &RbdImage| is_glance_name(&image.name) && !owners.is_owned(index, &image.name);
+        pool.images.iter().enumerate().filter(|(_, image)| suspect(image)).map(|(index, _)| index).collect()
     };
-    let mut finding = Finding {
+    facts.pools.iter().enumerate().map(of_pool).collect()
+}
+
+/// The images that locations name in vain: by name, with the Glance images that do, to look at again before anything is
+/// called broken.
+pub(crate) fn in_doubt(facts: &Facts) -> Vec<Finding> {
+    let policy = Policy::default();
+    let judge = Judge { facts, owners: Owners::of(facts), policy: &policy, now: Timestamp::UNIX_EPOCH };
+    let doubts = facts.glance.locations.iter().flat_map(|location| judge.location(location));
+    doubts.filter(|finding| location::IN_DOUBT.contains(&finding.kind)).collect()
+}
+
+impl Judge<'_> {
+    fn row(&self, id: &str) -> Option<&GlanceImage> {
+        self.facts.glance.images.get(id)
+    }
+
+    /// Whether a time is more than `age` ago. What is beyond time is not.
+    fn is_older(&self, time: Timestamp, age: Duration) -> bool {
+        let Ok(age) = SignedDuration::try_from(age) else { return false };
+        self.now.checked_sub(age).is_ok_and(|limit| time <= limit)
+    }
+
+    /// What keeps an image from being removed, whatever it is; sorted.
+    fn blocks(&self, image: &RbdImage, pool: usize) -> Vec<Block> {
+        let row = self.row(&image.name);
+        let closer = image.closer.as_ref();
+        let watchers = closer.map_or(&[][..], |closer| &closer.watchers);
+        // A writer that died leaves its lock behind; one that somebody asked for means "hands off" until it is removed.
+        let holds = |lock: &crate::facts::Lock| {
+            let is_holder = |watcher: &String| watcher.split(' ').next() == Some(lock.client.as_str());
+            !lock.automatic || watchers.iter().any(is_holder)
+        };
+        let unknown = image.children.unknown
+            || !image.unknown.is_empty()
+            || closer.is_none()
+            || self.owners.unreadable
+            || self.owners.may_mean(pool, &image.name);
+        let conditions = [
+            (Block::Children, image.children.count > 0),
+            (Block::Watchers, !watchers.is_empty()),
+            (Block::Lock, closer.is_some_and(|closer| closer.locks.iter().any(holds))),
+            (Block::Unknown, unknown),
+            (Block::Group, image.group.is_some()),
+            (Block::Mirror, image.mirrored),
+            (Block::Migration, image.migrating),
+            (Block::Snapshots, image.snapshots.iter().any(image::is_somebody_elses)),
+            (Block::Protected, row.is_some_and(|row| row.protected && !row.deleted)),
+            (Block::Stale, !self.policy.allow_stale && self.is_unattested(image)),
+        ];
+        conditions.into_iter().filter(|(_, holds)| *holds).map(|(block, _)| block).collect()
+    }
+
+    /// Whether some database is too old to know the image: a replica that lags behind, or a restored backup.
+    fn is_unattested(&self, image: &RbdImage) -> bool {
+        let databases = &self.facts.glance.databases;
+        let knows = |newest: Timestamp| match image.created {
+            Some(created) => newest.checked_add(STALE).is_ok_and(|limit| limit >= created),
+            None => true, // of before Ceph 13
+        };
+        databases.is_empty() || databases.iter().any(|database| !database.newest.is_some_and(knows))
+    }
+}
+
+/// A finding about an image, with the facts that say what it is.
+fn describe(kind: Kind, image: &RbdImage, pool: &PoolFacts, row: Option<&GlanceImage>) -> Finding {
+    let snapshots: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
+    let closer = image.closer.as_ref();
+    let locks = closer.map(|closer| closer.locks.iter().map(|lock| lock.client.as_str()).collect::<HashSet<_>>());
+    let some = |list: Vec<String>| Some(list).filter(|list| !list.is_empty());
+    let finding = Finding {
         image: Some(image.name.clone()),
         image_id: Some(image.id.clone()),
         glance_id: row.map(|row| row.id.clone()),
-        ..Finding::new(kind, &facts.pool)
+        used_bytes: image.usage.map(crate::facts::Usage::total),
+        ..found(kind, pool)
     };
-    if kind != Kind::ForeignImage {
-        let snapshots: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
-        finding = finding
-            .with("created", image.created)
-            .with("modified", image.modified)
-            .with("size", image.size)
-            .with("snapshots", snapshots)
-            .with("upload", &image.mark)
-            .with("watchers", image.closer.as_ref().map(|closer| &closer.watchers))
-            .with("row_status", row.map(|row| &row.status))
-            .with("row_deleted", row.map(|row| row.deleted))
-            .with("row_updated", row.and_then(|row| row.updated));
-    }
-    if kind.is_reclaimable() {
-        finding.used_bytes = image.closer.as_ref().map(|closer| closer.used);
-        match image.closer.as_ref().map(|closer| &closer.children) {
-            Some(Some(children)) if children.is_empty() => {}
-            Some(Some(children)) => {
-                finding.blocked_by.push("children");
-                let names: Vec<String> =
-                    children.iter().map(|child| format!("{}/{}", child.pool, child.name)).collect();
-                finding = finding.with("children", names);
-            }
-            Some(None) | None => finding.blocked_by.push("unknown"),
-        }
-        if owners.unreadable && !finding.blocked_by.contains(&"unknown") {
-            finding.blocked_by.push("unknown");
-        }
-    }
-    Some(finding)
+    finding
+        .with("created", image.created)
+        .with("modified", image.modified)
+        .with("size", image.size)
+        .with("snapshots", snapshots)
+        .with("upload", &image.mark)
+        .with("watchers", closer.map(|closer| &closer.watchers))
+        .with("locks", locks.filter(|locks| !locks.is_empty()))
+        .with("children", some(image.children.some.iter().map(child).collect()))
+        .with("children_count", Some(image.children.count).filter(|&count| count > 0))
+        .with("group", &image.group)
+        .with("unknown", Some(&image.unknown).filter(|unknown| !unknown.is_empty()))
+        .with("row_status", row.map(|row| &row.status))
+        .with("row_deleted", row.map(|row| row.deleted))
+        .with("row_updated", row.and_then(|row| row.updated))
 }
 
-/// The kind of a Glance-named image without an active location; `None` where another location still names it.
-fn unowned(
-    image: &RbdImage,
-    row: Option<&GlanceImage>,
-    owners: &Owners<'_>,
-    policy: &Policy,
-    now: Timestamp,
-) -> Option<Kind> {
-    let watched = image.closer.as_ref().is_none_or(|closer| !closer.watchers.is_empty());
-    let copying = row.is_some_and(|row| !row.deleted && row.importing);
-    if watched || copying || is_young(image, row, policy, now) {
-        return Some(Kind::InFlight);
-    }
-    if owners.named.contains(image.name.as_str()) {
-        return None;
-    }
-    let whole = image.snapshots.iter().any(|snapshot| snapshot.name == SNAPSHOT);
-    match row {
-        Some(row) if row.deleted => Some(Kind::OrphanDeleted),
-        Some(row) if !row.is(ARRIVING) => Some(Kind::InFlight), // its data is elsewhere; it may come back to this image
-        _ if image.has_parent && !whole => Some(Kind::LeakedClone),
-        Some(_) if whole => Some(Kind::Unregistered),
-        Some(_) => Some(Kind::PartialUpload),
-        None if image.mark.is_some() && !whole => Some(Kind::PartialUpload),
-        None => Some(Kind::Orphan),
-    }
-}
-
-/// Whether anything of it happened within the grace, or cannot be told to have happened before.
-fn is_young(image: &RbdImage, row: Option<&GlanceImage>, policy: &Policy, now: Timestamp) -> bool {
-    let Ok(age) = jiff::SignedDuration::try_from(policy.grace) else { return true };
-    let Ok(limit) = now.checked_sub(age) else { return true };
-    let last =
-        [image.created, row.and_then(|row| row.updated), row.and_then(|row| row.created)].into_iter().flatten().max();
-    !policy.grace.is_zero() && last.is_none_or(|last| last > limit)
-}
-
-/// What is wrong with an active location.
-fn of_location(location: &GlanceLocation, facts: &Facts, owners: &Owners<'_>) -> Option<Finding> {
-    let found = |kind| Finding {
-        glance_id: Some(location.image_id.clone()),
-        ..Finding::new(kind, &facts.pool)
-            .with("row_status", facts.glance.images.get(&location.image_id).map(|row| &row.status))
-    };
-    if location.place == Place::Unreadable {
-        return is_live(location, facts).then(|| found(Kind::UndecryptableLocation));
-    }
-    let name = here(location, facts)?;
-    if !is_active(location, facts) || facts.unread.contains(name) || facts.going.contains(name) {
-        return None;
-    }
-    let Place::Rbd(place) = &location.place else { return None };
-    let found = |kind| Finding { image: Some(name.to_owned()), location: Some(place.to_string()), ..found(kind) };
-    let Some(image) = owners.present.get(name) else {
-        if let Some(trashed) = facts.trash.get(name) {
-            let finding = found(Kind::TrashedImage).with("deferred_until", trashed.deferred_until);
-            return Some(Finding { image_id: Some(trashed.id.clone()), ..finding });
-        }
-        return match place {
-            // Of another pool, perhaps: what a one-part location means is not known here.
-            Location::Legacy { .. } => None,
-            Location::Full { .. } => Some(found(Kind::MissingImage)),
-        };
-    };
-    let snapshot = place.snapshot()?;
-    if image.snapshots.iter().any(|there| there.name == snapshot) {
-        return None;
-    }
-    let there: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
-    let finding = found(Kind::MissingSnapshot).with("missing", snapshot).with("snapshots", there);
-    Some(Finding { image_id: Some(image.id.clone()), ..finding })
-}
-
-/// Groups of active images of the same data in this pool: one finding a group.
-fn duplicates(facts: &Facts, owners: &Owners<'_>) -> Vec<Finding> {
-    let mut groups: BTreeMap<Data<'_>, Vec<(&GlanceImage, &RbdImage)>> = BTreeMap::new();
-    let mut counted = HashSet::new();
-    for (name, locations) in &owners.active {
-        let Some(image) = owners.present.get(name) else { continue };
-        for location in locations {
-            let Some(row) = facts.glance.images.get(&location.image_id) else { continue };
-            let Some((algorithm, value, size)) = data_of(row) else { continue };
-            // Two rows of one RBD image share it; there is nothing to win.
-            if counted.insert(&image.id) {
-                groups.entry((algorithm, value, size)).or_default().push((row, image));
-            }
-        }
-    }
-    let groups = groups.into_iter().filter(|(_, copies)| copies.len() > 1);
-    groups
-        .map(|((algorithm, value, size), mut copies)| {
-            copies.sort_by(|(a, _), (b, _)| (a.created, &a.id).cmp(&(b.created, &b.id)));
-            let (first, image) = copies[0];
-            let ids: Vec<&str> = copies.iter().map(|(row, _)| row.id.as_str()).collect();
-            Finding {
-                image: Some(image.name.clone()),
-                image_id: Some(image.id.clone()),
-                glance_id: Some(first.id.clone()),
-                used_bytes: Some(size.saturating_mul(copies.len() as u64 - 1)),
-                ..Finding::new(Kind::Duplicate, &facts.pool)
-                    .with("copies", ids)
-                    .with("algorithm", algorithm)
-                    .with("hash", value)
-                    .with("size", size)
-            }
-        })
-        .collect()
-}
-
-/// Algorithm, digest and size of an image's data.
-type Data<'a> = (&'a str, &'a str, u64);
-
-/// The data of an active image.
-fn data_of(row: &GlanceImage) -> Option<Data<'_>> {
-    if !row.is(&["active"]) {
-        return None;
-    }
-    let (algorithm, value) = match (&row.multihash, &row.checksum) {
-        (Some((algorithm, value)), _) => (algorithm.as_str(), value.as_str()),
-        (None, Some(checksum)) => ("md5", checksum.as_str()),
-        (None, None) => return None,
-    };
-    Some((algorithm, value, row.size?))
+/// A clone as people name it.
+fn child(child: &crate::facts::Child) -> String {
+    child.path.clone().unwrap_or_else(|| match child.namespace.as_str() {
+        "" => format!("pool {} (id {})", child.pool, child.id),
+        namespace => format!("pool {}/{namespace} (id {})", child.pool, child.id),
+    })
 }
 
 #[cfg(test)]

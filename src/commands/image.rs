@@ -22,7 +22,10 @@ use super::{
     output::{self, Output},
 };
 use crate::{
-    cli::{Format, ImageArgs, ImageCommand, Target},
+    cli::{
+        Format,
+        image::{ImageArgs, ImageCommand, Target},
+    },
     exit, report,
 };
 
@@ -61,16 +64,16 @@ pub(super) async fn run(command: ImageCommand) -> anyhow::Result<u8> {
 /// Opens the store, runs a command, and waits until nothing of it is left behind, also when it was interrupted.
 async fn with_store(args: &ImageArgs, command: impl AsyncFnOnce(&Store) -> anyhow::Result<()>) -> anyhow::Result<u8> {
     let config = Config {
-        pool: args.cluster.pool.clone(),
-        user: args.cluster.user.clone(),
-        ceph_conf: args.cluster.ceph_conf.clone(),
-        timeout: Some(args.cluster.timeout),
+        pool: args.cluster.pool.to_string(),
+        user: args.cluster.connect.user.clone(),
+        ceph_conf: args.cluster.connect.ceph_conf.clone(),
+        timeout: Some(args.cluster.connect.timeout),
         ..Config::default()
     };
     let store = interruptible(async { Ok(Store::open(config).await?) }).await?;
     let result = interruptible(command(&store)).await;
     // Bounded, for a cluster that has stopped to answer would never be done.
-    let _ = tokio::time::timeout(2 * args.cluster.timeout, store.settled()).await;
+    let _ = tokio::time::timeout(2 * args.cluster.connect.timeout, store.settled()).await;
     result.map(|()| exit::DONE)
 }
 

@@ -123,7 +123,7 @@ async fn cut_off(pool: &Pool, name: &str) -> Result<Option<CutOff>> {
         // Gone meanwhile.
         None => Ok(None),
         Some(TrashState::Moving) => {
-            pool.finish_trash_move(&entry.id).await?;
+            pool.trash_set_state(&entry.id, TrashState::Moving, TrashState::Normal).await?;
             Ok(Some(CutOff::InTrash(entry.id)))
         }
         Some(TrashState::Restoring) => Ok(Some(CutOff::Named(entry.id))),

@@ -12,6 +12,7 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tracing::Instrument;
 
 use crate::{
     Store,
@@ -40,8 +41,7 @@ pub struct Writer {
     pub(crate) upload: Upload,
     pub(crate) interest: Option<Interest>,
     pub(crate) store: Store,
-    /// Taken when the end of the upload is known, good or bad.
-    pub(crate) measured: Option<Measured>,
+    pub(crate) measured: Measured,
     pub(crate) hashers: Hashers,
     pub(crate) share: Share,
     /// The buffer being filled.
@@ -112,9 +112,8 @@ impl Writer {
     /// `SizeMismatch` beyond the announced size; `Rejected`; what an earlier write failed with: `StorageFull`, `Timeout`, …. The
     /// upload cannot be continued after an error, nor after this future was dropped half-way.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
-        let length = data.len() as u64;
-        let written = self.take_data(data).await.map(|()| length);
-        self.count(written).map(drop)
+        let written = self.take_data(data).await;
+        self.tell(written)
     }
 
     async fn take_data(&mut self, mut data: Bytes) -> Result<()> {
@@ -143,8 +142,8 @@ impl Writer {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn skip(&mut self, length: u64) -> Result<()> {
-        let skipped = self.take_hole(length).await.map(|()| length);
-        self.count(skipped).map(drop)
+        let skipped = self.take_hole(length).await;
+        self.tell(skipped)
     }
 
     async fn take_hole(&mut self, mut length: u64) -> Result<()> {
@@ -154,6 +153,7 @@ impl Writer {
             if self.chunk.as_ref().is_none_or(|chunk| chunk.filled == 0) && length >= chunk_bytes {
                 let whole = length - length % chunk_bytes;
                 self.hashers.zeroes(whole).await?;
+                self.measured.add_bytes(whole);
                 self.submitted += whole;
                 length -= whole;
                 continue;
@@ -178,7 +178,7 @@ impl Writer {
     /// `Source`; and as [`write`](Self::write).
     pub async fn read_from(&mut self, file: &mut SparseFile) -> Result<u64> {
         let read = self.take_piece(file).await;
-        self.count(read)
+        self.tell(read)
     }
 
     async fn take_piece(&mut self, file: &mut SparseFile) -> Result<u64> {
@@ -233,12 +233,12 @@ impl Writer {
         // Dropped when the caller goes away: then nobody learns the location, and the image goes too.
         let _interest = self.interest.take();
         let undo = |(_, remains): (Added, Remains)| remains.clear();
-        let measured = self.measured.take();
-        let finished = background.finish(self.complete(), undo).await.map(|(added, _remains)| added);
-        if let Some(measured) = measured {
-            measured.end(&finished);
-        }
-        finished
+        let measured = self.measured.clone();
+        let complete = self.complete().instrument(measured.span().clone());
+        let stored = background.finish(complete, undo).await;
+        measured.end(&stored);
+        let (added, _remains) = stored?;
+        Ok(added)
     }
 
     /// Gives the upload up and waits until nothing of it is left, or the cluster does not answer.
@@ -267,7 +267,8 @@ impl Writer {
             }
         };
         let location = store.location_of(remains.name());
-        let metadata = store.config().backend.iter().map(|backend| ("store".to_owned(), backend.clone())).collect();
+        let backend = store.config().backend.clone();
+        let metadata = backend.map(|backend| ("store".to_owned(), backend)).into_iter().collect();
         Ok((Added { location, bytes, checksum, multihash, metadata }, remains))
     }
 
@@ -282,6 +283,7 @@ impl Writer {
         }
         let image = self.upload.image();
         image.flush().await?;
+        tracing::debug!(target: "store::stored", bytes = self.submitted, "all data is stored");
         if self.image_size != self.submitted {
             image.resize(self.submitted).await?;
         }
@@ -290,13 +292,12 @@ impl Writer {
         UploadMark::clear(image).await
     }
 
-    /// Counts what was taken, or that the upload has failed.
-    fn count(&mut self, taken: Result<u64>) -> Result<u64> {
-        match &taken {
-            Ok(bytes) => self.measured.iter_mut().for_each(|measured| measured.add_bytes(*bytes)),
-            Err(_) => self.measured.take().into_iter().for_each(|measured| measured.end(&taken)),
+    /// An upload ends with its first error, whatever becomes of the writer.
+    fn tell<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.measured.end(&result);
         }
-        taken
+        result
     }
 
     /// The buffer being filled.
@@ -327,6 +328,7 @@ impl Writer {
 
     /// Hands a chunk to the digests and to librbd.
     async fn submit(&mut self, data: Bytes, thin: bool) -> Result<()> {
+        self.measured.add_bytes(data.len() as u64);
         let end = self.submitted + data.len() as u64;
         if end > self.image_size {
             let size = end.max(self.image_size + self.image_size.clamp(STEPS.0, STEPS.1));

@@ -82,8 +82,13 @@ fn a_database_that_is_not_there_or_not_glances() {
     sh("sqlite3", &[&path("nova"), "CREATE TABLE images (id INTEGER)"]);
     refused(&scan(&format!("sqlite:///{}", path("nova"))), "it has no column images.status", "another service");
 
-    let ran = scan("mysql+pymysql://glance:secret@db/glance");
-    refused(&ran, "only sqlite:///FILE is supported", "glance-api.conf");
+    for url in ["db2://glance:secret@db/glance", "mysql+pymysql://glance:secret@db/glance?tls=secret"] {
+        let ran = scan(url);
+        refused(&ran, "the database URL is not understood", "glance-api.conf");
+        assert!(!ran.stderr.contains("secret"));
+    }
+    let ran = scan("mysql+pymysql://glance:secret@127.0.0.1:1/glance");
+    refused(&ran, "cannot open the database mysql://127.0.0.1:1/glance", "--database");
     assert!(!ran.stderr.contains("secret"));
 }
 

@@ -27,6 +27,8 @@ fn a_read_stops_at_the_end_and_fails_beyond_it() {
         let image = image(&pool, "a", MIB).await;
         image.write(MIB - 3, Bytes::from_static(b"end")).await.unwrap();
         assert_eq!(image.read(MIB - 3, 100).await.unwrap(), "end");
+        let (buffer, read) = image.read_into(MIB - 3, vec![7; 5]).await.unwrap();
+        assert_eq!((buffer.as_slice(), read), (b"end\x07\x07".as_slice(), 3));
         assert_eq!(image.read(2 * MIB, 1).await.unwrap_err().kind, ErrorKind::InvalidArgument);
         assert_eq!(image.write(2 * MIB, Bytes::from_static(b"x")).await.unwrap_err().kind, ErrorKind::InvalidArgument);
     });

@@ -2,63 +2,69 @@
 //!
 //! What is not understood is an error here, and makes the caller ask librbd; it is never guessed.
 
-use rbd::{OmapEntry, SnapshotNamespace};
+use rbd::{Features, Flags, OmapEntry, SnapshotNamespace};
 use store::{UPLOAD_MARK, UploadMark};
 
 use super::encoding::{Decoder, Malformed, Result, u64_value};
-use crate::facts::{RbdImage, SnapshotFacts};
+use crate::facts::{Child, ParentFacts, RbdImage, SnapshotFacts};
 
-/// Reads the pairs of `rbd_header.<id>`.
+/// Clones that are kept by name; the others are only counted.
+pub(super) const CLONES_KEPT: usize = 16;
+
+/// Reads the pairs of `rbd_header.<id>`. The clones are those of version 2; version 1 is written elsewhere.
 pub(crate) fn decode(name: &str, id: &str, omap: &[OmapEntry]) -> Result<RbdImage> {
     let mut size = None;
-    let mut image = RbdImage {
-        name: name.to_owned(),
-        id: id.to_owned(),
-        size: 0,
-        created: None,
-        modified: None,
-        snapshots: Vec::new(),
-        has_parent: false,
-        mark: None,
-        closer: None,
-    };
+    let mut image = RbdImage { name: name.to_owned(), id: id.to_owned(), ..RbdImage::default() };
     for (key, value) in omap {
         match key.as_slice() {
             b"size" => size = Some(u64_value(value)?),
+            b"order" => image.order = Decoder(value).u8()?,
+            b"features" => image.features = Features(u64_value(value)?),
+            b"flags" => image.flags = Flags(u64_value(value)?),
+            b"op_features" => image.op_features = u64_value(value)?,
+            b"data_pool_id" => image.data_pool = Some(Decoder(value).i64()?).filter(|&pool| pool >= 0),
             b"create_timestamp" => image.created = Some(Decoder(value).time()?),
             b"modify_timestamp" => image.modified = Some(Decoder(value).time()?),
-            b"parent" => image.has_parent = has_parent(value)?,
+            b"parent" => image.parent = parent(value)?.map(Box::new),
+            b"migration" => image.migrating = true,
+            b"rbd_group_ref" => image.group = Some(group(value)?),
             key if key.starts_with(b"snapshot_") => image.snapshots.push(snapshot(value)?),
-            key if key.strip_prefix(b"metadata_") == Some(UPLOAD_MARK.as_bytes()) => image.mark = mark(value),
+            key if key.starts_with(b"snap_children_") => children(value, &mut image)?,
+            key if key.strip_prefix(b"metadata_") == Some(UPLOAD_MARK.as_bytes()) => {
+                image.mark = Some(Box::new(mark(value)));
+            }
             _ => {}
         }
     }
     image.size = size.ok_or(Malformed)?;
+    image.migrating |= image.features.contains(Features::MIGRATING);
+    // Its keys are in the order of snapshots, which is that of time; a map of thousands may have come in rounds.
+    image.snapshots.sort_by_key(|snapshot| snapshot.id);
+    image.snapshots.shrink_to_fit();
     Ok(image)
 }
 
 /// A mark of another form is still a mark.
-fn mark(value: &[u8]) -> Option<UploadMark> {
+pub(super) fn mark(value: &[u8]) -> UploadMark {
     let unreadable = UploadMark { client: String::new(), started: 0, size: None };
-    Some(serde_json::from_slice(value).unwrap_or(unreadable))
+    serde_json::from_slice(value).unwrap_or(unreadable)
 }
 
 /// `cls_rbd_parent`, versions 1 and 2.
-fn has_parent(value: &[u8]) -> Result<bool> {
+fn parent(value: &[u8]) -> Result<Option<ParentFacts>> {
     let (version, compat, mut body) = Decoder(value).versioned()?;
     if compat > 2 {
         return Err(Malformed);
     }
     let pool = body.i64()?;
-    if version >= 2 {
-        body.string()?; // namespace
-    }
+    let namespace = if version >= 2 { body.string()? } else { String::new() };
     let id = body.string()?;
     let snapshot = body.u64()?;
     // Since version 2 it is there only behind a flag.
     let overlap = if version == 1 || body.u8()? != 0 { body.u64()? } else { 0 };
     const NO_SNAPSHOT: u64 = u64::MAX - 1;
-    Ok(pool >= 0 && !id.is_empty() && snapshot != NO_SNAPSHOT && overlap > 0)
+    let is_clone = pool >= 0 && !id.is_empty() && snapshot != NO_SNAPSHOT && overlap > 0;
+    Ok(is_clone.then_some(ParentFacts { pool, namespace, id, snapshot, overlap }))
 }
 
 /// `cls_rbd_snap`, up to version 8.
@@ -67,7 +73,7 @@ fn snapshot(value: &[u8]) -> Result<SnapshotFacts> {
     if compat > 8 {
         return Err(Malformed);
     }
-    body.u64()?; // id
+    let id = body.u64()?;
     let name = body.string()?;
     let size = body.u64()?;
     if compat < 8 {
@@ -82,11 +88,40 @@ fn snapshot(value: &[u8]) -> Result<SnapshotFacts> {
         1 | 2 => true,
         _ => return Err(Malformed),
     };
-    if version >= 4 {
-        body.u64()?; // flags
-    }
+    let flags = Flags(if version >= 4 { body.u64()? } else { 0 });
     let namespace = if version >= 5 { body.versioned()?.2.u32()?.into() } else { SnapshotNamespace::User };
-    Ok(SnapshotFacts { name, size, protected, namespace })
+    let taken = if version >= 6 { Some(body.time()?) } else { None };
+    Ok(SnapshotFacts { id, name, size, protected, namespace, flags, taken })
+}
+
+/// A set of `cls::rbd::ChildImageSpec`.
+fn children(value: &[u8], image: &mut RbdImage) -> Result<()> {
+    let mut set = Decoder(value);
+    let count = set.u32()?;
+    for _ in 0..count {
+        let (version, compat, mut body) = set.versioned()?;
+        if compat > 2 {
+            return Err(Malformed);
+        }
+        let pool = body.i64()?;
+        let id = body.string()?;
+        let namespace = if version >= 2 { body.string()? } else { String::new() };
+        image.children.count += 1;
+        if image.children.some.len() < CLONES_KEPT {
+            image.children.some.push(Child { pool, namespace, id, path: None });
+        }
+    }
+    Ok(())
+}
+
+/// `cls::rbd::GroupSpec`.
+fn group(value: &[u8]) -> Result<String> {
+    let (_, compat, mut body) = Decoder(value).versioned()?;
+    if compat > 1 {
+        return Err(Malformed);
+    }
+    body.i64()?; // pool
+    body.string()
 }
 
 #[cfg(test)]
@@ -139,14 +174,18 @@ mod tests {
             let image = decode("a", "1", &[entry("size", number(100)), entry("snapshot_0000000000000004", snapshot)]);
             let image = image.unwrap();
             assert_eq!(image.size, 100);
-            let namespace = SnapshotNamespace::User;
-            assert_eq!(image.snapshots, [SnapshotFacts { name: "snap".into(), size: 100, protected: true, namespace }]);
+            let snapshot = &image.snapshots[0];
+            assert_eq!(
+                (snapshot.id, snapshot.name.as_str(), snapshot.size, snapshot.protected),
+                (4, "snap", 100, true)
+            );
+            assert_eq!(snapshot.namespace, SnapshotNamespace::User);
         }
         for (value, is_clone) in
             [(parent(1, 100), true), (parent(2, 100), true), (parent(1, 0), false), (parent(2, 0), false)]
         {
             let image = decode("a", "1", &[entry("size", number(100)), entry("parent", value)]).unwrap();
-            assert_eq!(image.has_parent, is_clone, "flattened is no clone");
+            assert_eq!(image.has_parent(), is_clone, "flattened is no clone");
         }
     }
 

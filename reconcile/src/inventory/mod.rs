@@ -1,27 +1,42 @@
 //! Gathering the facts: all the I/O of a scan, and none of its opinions. Nothing here writes.
 //!
-//! The pool is read first and the database second: an image registered in between is then seen by both. What no location
-//! owns, and what a location names in vain, is read a second time after that, since the world goes on while it is read.
+//! The pools are read first and the databases second: an image registered in between is then seen by both. What no location
+//! owns, and what a location names in vain, is read again after that, since the world goes on while it is read.
 
+mod again;
+mod children;
+mod closer;
 mod encoding;
+mod examine;
 mod glance;
 mod header;
 mod pool;
+mod usage;
+mod verify;
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, fmt, time::Duration};
 
 use rbd::Pool;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-pub use self::glance::{Database, DatabaseError};
-use self::pool::Read;
-use crate::{
-    classify::{in_doubt, suspects},
-    facts::{Facts, GlanceFacts, RbdImage},
+use self::{children::ClonePools, glance::Known, pool::Read};
+pub use self::{
+    examine::examine,
+    glance::{ConfError, Database, DatabaseError, GlanceConf},
 };
+use crate::facts::{Broken, Facts, PoolFacts, RbdImage};
+
+/// What is compared: pools of one cluster, each with one of its namespaces, and all the databases that may own their images.
+#[derive(Debug, Clone)]
+pub struct Sources {
+    /// The pools.
+    pub pools: Vec<Pool>,
+    /// The databases.
+    pub databases: Vec<Database>,
+}
 
 /// Something that could not be read. A scan with problems is incomplete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// What could not be read.
     pub what: String,
@@ -29,12 +44,18 @@ pub struct Problem {
     pub why: String,
 }
 
+impl Problem {
+    fn new(what: impl Into<String>, why: &dyn fmt::Display) -> Self {
+        Self { what: what.into(), why: why.to_string() }
+    }
+}
+
 /// What a scan is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stage {
-    /// Reading the pool's images.
+    /// Reading the pools' images.
     Pool,
-    /// Reading the database's rows.
+    /// Reading the databases' rows.
     Database,
     /// Looking at suspects again.
     Suspects,
@@ -46,12 +67,34 @@ pub type Progress<'a> = dyn Fn(Stage, u64, Option<u64>) + Send + Sync + 'a;
 /// Why there are no facts at all.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// The pool cannot be listed.
+    /// A pool cannot be listed.
     #[error(transparent)]
     Pool(#[from] rbd::Error),
-    /// The database cannot be read.
+    /// A database cannot be read.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+/// How closely to look.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Look {
+    /// Whether to find out what every image takes up.
+    pub(crate) usage: bool,
+    /// How many images to compare with librbd's own answers.
+    pub(crate) verify_sample: usize,
+    /// What is younger will be called in flight whatever it is.
+    pub(crate) grace: Duration,
+}
+
+/// Facts as far as they have been gathered, and what was in the way.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    /// The facts.
+    pub(crate) facts: Facts,
+    /// What could not be read.
+    pub(crate) problems: Vec<Problem>,
+    /// What could be read only in part.
+    pub(crate) notes: Vec<Problem>,
 }
 
 /// The images of a pool, by name, and what could not be read of them.
@@ -59,120 +102,113 @@ pub enum GatherError {
 /// # Errors
 /// Where the pool cannot be listed.
 pub async fn images(pool: &Pool, progress: &Progress<'_>) -> rbd::Result<(Vec<RbdImage>, Vec<Problem>)> {
-    let mut facts = Facts::default();
-    let mut problems = Vec::new();
-    let directory = pool::directory(pool).await?;
-    for (name, id, read) in pool::images(pool, directory, progress).await? {
-        keep(&mut facts, &mut problems, name, id, read);
-    }
-    look_again_at_broken(&mut facts, &mut problems, pool).await;
-    problems.extend(facts.broken.iter().map(|(name, id)| Problem {
-        what: name.clone(),
-        why: format!("it is in the directory, but rbd_header.{id} is not there"),
+    let mut gathered = Gathered::default();
+    let pools = std::slice::from_ref(pool);
+    read_pools(&mut gathered, pools, false, progress).await?;
+    again::broken(&mut gathered, pools).await?;
+    let Gathered { mut facts, mut problems, .. } = gathered;
+    let facts = facts.pools.remove(0);
+    problems.extend(facts.broken.into_iter().map(|broken| {
+        let what = broken.name.unwrap_or(broken.id);
+        Problem::new(what, &format_args!("{} is not there", broken.missing))
     }));
-    facts.images.sort_by(|a, b| a.name.cmp(&b.name));
     Ok((facts.images, problems))
 }
 
-/// Reads a pool and a database. What could not be read of single images is in the problems.
-pub(crate) async fn gather(
-    pool: &Pool,
-    database: &Database,
-    progress: &Progress<'_>,
-) -> Result<(Facts, Vec<Problem>), GatherError> {
-    let mut problems = Vec::new();
-    let mut facts = Facts {
-        fsid: pool.cluster().fsid().to_owned(),
-        pool: pool.name().to_owned(),
-        glance: GlanceFacts::default(),
-        ..Facts::default()
-    };
-    let directory = pool::directory(pool).await?;
-    for (name, id, read) in pool::images(pool, directory, progress).await? {
-        keep(&mut facts, &mut problems, name, id, read);
+/// Reads pools and databases. What could not be read of single images is in the problems.
+pub(crate) async fn gather(sources: &Sources, look: Look, progress: &Progress<'_>) -> Result<Gathered, GatherError> {
+    let mut gathered = Gathered::default();
+    read_pools(&mut gathered, &sources.pools, look.usage, progress).await?;
+    for (index, pool) in sources.pools.iter().enumerate() {
+        read_trash(&mut gathered, index, pool).await?;
     }
-    facts.trash = pool::trash(pool).await?;
+    let names = gathered.facts.pools.iter().flat_map(|pool| {
+        pool.images.iter().map(|image| image.name.as_str()).chain(pool.trash.iter().map(|entry| entry.name.as_str()))
+    });
+    let known = Known {
+        fsid: &gathered.facts.fsid,
+        pools: sources.pools.iter().map(Pool::name).collect(),
+        names: names.collect::<HashSet<_>>(),
+    };
+    gathered.facts.glance = glance::read(&sources.databases, &known, progress).await?;
 
-    let names: HashSet<&str> =
-        facts.images.iter().map(|image| image.name.as_str()).chain(facts.trash.keys().map(String::as_str)).collect();
-    facts.glance = database.read(&names, progress).await?;
-
-    look_again(&mut facts, &mut problems, pool, database, progress).await?;
-    facts.images.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok((facts, problems))
+    let mut clones = Vec::new();
+    for pool in &sources.pools {
+        clones.push(ClonePools::read(pool, &mut gathered.problems).await?);
+    }
+    again::look(&mut gathered, sources, look, &clones, progress).await?;
+    verify::sample(&mut gathered, &sources.pools, &clones, look.verify_sample).await;
+    // What was looked at several times is told once.
+    gathered.problems.sort();
+    gathered.problems.dedup();
+    Ok(gathered)
 }
 
-fn keep(facts: &mut Facts, problems: &mut Vec<Problem>, name: String, id: String, read: Read) {
+/// Reads the pools' images, into facts without any.
+async fn read_pools(
+    gathered: &mut Gathered,
+    pools: &[Pool],
+    with_usage: bool,
+    progress: &Progress<'_>,
+) -> rbd::Result<()> {
+    let mut directories = Vec::new();
+    for pool in pools {
+        gathered.facts.fsid = pool.cluster().fsid().to_owned();
+        pool::check_exists(pool).await?;
+        directories.push(pool::directory(pool).await?);
+    }
+    let total = directories.iter().map(|directory| directory.images.len() as u64).sum();
+    let mut done = 0;
+    for (pool, directory) in pools.iter().zip(directories) {
+        let mut facts = PoolFacts {
+            name: pool.name().to_owned(),
+            namespace: pool.namespace().to_owned(),
+            id: pool.id(),
+            broken: directory.broken,
+            ..PoolFacts::default()
+        };
+        let count = directory.images.len() as u64;
+        let tell = |read| progress(Stage::Pool, done + read, Some(total));
+        let reads = pool::images(pool, directory.images, with_usage, &tell).await?;
+        done += count;
+        for (name, id, read) in reads {
+            keep(&mut facts, &mut gathered.problems, name, id, read);
+        }
+        facts.images.sort_by(|a, b| a.name.cmp(&b.name));
+        facts.images.shrink_to_fit();
+        gathered.facts.pools.push(facts);
+    }
+    Ok(())
+}
+
+/// Reads a pool's trash, and the headers of what is in it.
+async fn read_trash(gathered: &mut Gathered, index: usize, pool: &Pool) -> rbd::Result<()> {
+    let mut trash = Vec::new();
+    for (entry, error) in pool::trash(pool).await? {
+        gathered.problems.extend(error.map(|error| Problem::new(entry.name.as_str(), &error)));
+        trash.push(entry);
+    }
+    gathered.facts.pools[index].trash = trash;
+    Ok(())
+}
+
+/// Adds what was read under a name.
+fn keep(facts: &mut PoolFacts, problems: &mut Vec<Problem>, name: String, id: String, read: Read) {
     match read {
-        Read::Image(image) => facts.images.push(*image),
-        Read::Broken => facts.broken.push((name, id)),
+        Read::Image(image) => {
+            if facts.unread.remove(&name) {
+                problems.retain(|problem| problem.what != name);
+            }
+            facts.images.push(*image);
+        }
+        Read::Broken => {
+            let missing = format!("rbd_header.{id}");
+            facts.broken.push(Broken { name: Some(name), id, missing });
+        }
         Read::Gone => {}
         Read::Failed(error) => {
-            problems.push(Problem { what: name.clone(), why: error.to_string() });
+            problems.push(Problem::new(name.as_str(), &error));
             facts.unread.insert(name);
         }
     }
-}
-
-/// An image is in the directory before it has a header, and for a moment after it has none: only one that stays so is broken.
-async fn look_again_at_broken(facts: &mut Facts, problems: &mut Vec<Problem>, pool: &Pool) {
-    if facts.broken.is_empty() {
-        return;
-    }
-    tokio::time::sleep(SETTLE).await;
-    for (name, id) in std::mem::take(&mut facts.broken) {
-        let read = pool::image(pool, &name, &id).await;
-        keep(facts, problems, name, id, read);
-    }
-}
-
-/// How long to wait before a location is called broken: as long as a removal takes between the data and the row.
-const SETTLE: Duration = Duration::from_secs(3);
-
-/// Reads what looks wrong a second time, so that only what is wrong twice is reported: the images that nobody owns, the
-/// images that locations name in vain, and then the rows of both.
-async fn look_again(
-    facts: &mut Facts,
-    problems: &mut Vec<Problem>,
-    pool: &Pool,
-    database: &Database,
-    progress: &Progress<'_>,
-) -> Result<(), GatherError> {
-    let suspects: Vec<RbdImage> = suspects(facts).into_iter().map(|index| facts.images[index].clone()).collect();
-    let mut rows: HashSet<String> = suspects.iter().map(|image| image.name.clone()).collect();
-    let mut again = pool::look_closer(pool, suspects, progress).await;
-
-    let doubts = in_doubt(facts);
-    if !doubts.is_empty() {
-        tokio::time::sleep(SETTLE).await;
-        let names: HashSet<String> = doubts.iter().filter_map(|doubt| doubt.image.clone()).collect();
-        // librbd lists an image that is being removed among the images; the directory no longer has it.
-        let listed: HashSet<String> = pool.images().await?.into_iter().map(|spec| spec.name).collect();
-        for name in names {
-            let (id, read) = match pool::id_of(pool, &name).await? {
-                Some(id) => (id.clone(), pool::image(pool, &name, &id).await),
-                None => (String::new(), Read::Gone),
-            };
-            if matches!(read, Read::Gone) && listed.contains(&name) {
-                facts.going.insert(name.clone());
-            }
-            again.push((name, id, read));
-        }
-        facts.trash = pool::trash(pool).await?;
-        rows.extend(doubts.into_iter().filter_map(|doubt| doubt.glance_id));
-    }
-
-    let read_again: HashSet<&str> = again.iter().map(|(name, _, _)| name.as_str()).collect();
-    facts.images.retain(|image| !read_again.contains(image.name.as_str()));
-    facts.broken.retain(|(name, _)| !read_again.contains(name.as_str()));
-    for (name, id, read) in again {
-        keep(facts, problems, name, id, read);
-    }
-    let now = database.reread(&rows).await?;
-    facts.glance.images.retain(|id, _| !rows.contains(id));
-    facts.glance.locations.retain(|location| !rows.contains(&location.image_id));
-    facts.glance.images.extend(now.images);
-    facts.glance.locations.extend(now.locations);
-    look_again_at_broken(facts, problems, pool).await;
-    Ok(())
 }

@@ -5,18 +5,13 @@ use std::collections::HashMap;
 use futures_util::{StreamExt, stream};
 use jiff::Timestamp;
 use rbd::{OpenOptions, Pool, ReadOp};
-use store::{UPLOAD_MARK, UploadMark};
+use store::UPLOAD_MARK;
 
-use super::{
-    encoding::Decoder,
-    header, {Progress, Stage},
-};
-use crate::facts::{Closer, RbdImage, SnapshotFacts, Trashed};
+use super::{encoding::Decoder, header, usage};
+use crate::facts::{Broken, Child, Children, ParentFacts, RbdImage, SnapshotFacts, Trashed};
 
 /// Headers read at once. More gains nothing on one OSD, and a scan must not crowd out a cluster's own work.
 const HEADERS_IN_FLIGHT: usize = 128;
-/// Images opened at once for a closer look.
-const OPENS_IN_FLIGHT: usize = 16;
 /// Keys asked for in the first read of a header; images with more (thousands of clones or metadata) take more rounds.
 const HEADER_KEYS: u64 = 512;
 
@@ -30,24 +25,69 @@ pub(super) enum Read {
     Failed(rbd::Error),
 }
 
-/// Names and ids of the pool's images, from its directory object.
+/// Fails unless the pool's namespace is there: one that is not would look like an empty one.
+pub(super) async fn check_exists(pool: &Pool) -> rbd::Result<()> {
+    let namespace = pool.namespace();
+    if namespace.is_empty() || pool.namespaces().await?.iter().any(|there| there == namespace) {
+        return Ok(());
+    }
+    Err(rbd::Error::not_found("read namespace", pool.to_string()))
+}
+
+/// A pool's directory object.
+#[derive(Default)]
+pub(super) struct Directory {
+    /// Names and ids.
+    pub(super) images: Vec<(String, String)>,
+    /// Names without ids and ids without names.
+    pub(super) broken: Vec<Broken>,
+}
+
+/// Reads the directory of a pool. It has each image twice, by name and by id.
 ///
 /// A pool that never held an image has no directory, which is known to be empty, not unknown.
-pub(super) async fn directory(pool: &Pool) -> rbd::Result<Vec<(String, String)>> {
-    let pairs = match pool.omap("rbd_directory", "name_").await {
+pub(super) async fn directory(pool: &Pool) -> rbd::Result<Directory> {
+    let pairs = match pool.omap(DIRECTORY, "").await {
         Ok(pairs) => pairs,
-        Err(error) if error.is_not_found() => return Ok(Vec::new()),
+        Err(error) if error.is_not_found() => return Ok(Directory::default()),
         Err(error) => return Err(error),
     };
-    let mut images = Vec::with_capacity(pairs.len());
+    let mut directory = Directory::default();
+    let mut names: HashMap<String, String> = HashMap::new();
     for (key, value) in pairs {
-        let name = key.strip_prefix(b"name_").and_then(|name| String::from_utf8(name.to_vec()).ok());
-        match (name, Decoder(&value).string()) {
-            (Some(name), Ok(id)) => images.push((name, id)),
-            _ => return Err(rbd::Error::malformed("read the directory of", pool.to_string())),
+        let key = String::from_utf8(key).map_err(|_| malformed(pool))?;
+        // Keys are sorted: ids come first.
+        if let Some(id) = key.strip_prefix("id_") {
+            names.insert(id.to_owned(), text(pool, &value)?);
+        } else if let Some(name) = key.strip_prefix("name_") {
+            let id = text(pool, &value)?;
+            if names.remove(&id).as_deref() != Some(name) {
+                directory.broken.push(Broken { name: Some(name.to_owned()), missing: id_key(&id), id: id.clone() });
+            }
+            directory.images.push((name.to_owned(), id));
         }
     }
-    Ok(images)
+    let nameless = names.into_iter().map(|(id, name)| Broken { missing: name_key(&name), name: Some(name), id });
+    directory.broken.extend(nameless);
+    Ok(directory)
+}
+
+const DIRECTORY: &str = "rbd_directory";
+
+fn id_key(id: &str) -> String {
+    format!("id_{id} in {DIRECTORY}")
+}
+
+fn name_key(name: &str) -> String {
+    format!("name_{name} in {DIRECTORY}")
+}
+
+fn malformed(pool: &Pool) -> rbd::Error {
+    rbd::Error::malformed("read the directory of", pool.to_string())
+}
+
+fn text(pool: &Pool, value: &[u8]) -> rbd::Result<String> {
+    Decoder(value).string().map_err(|_| malformed(pool))
 }
 
 /// Reads the facts of every image named, in no particular order.
@@ -56,15 +96,25 @@ pub(super) async fn directory(pool: &Pool) -> rbd::Result<Vec<(String, String)>>
 pub(super) async fn images(
     pool: &Pool,
     directory: Vec<(String, String)>,
-    progress: &Progress<'_>,
+    with_usage: bool,
+    progress: &(dyn Fn(u64) + Send + Sync),
 ) -> rbd::Result<Vec<(String, String, Read)>> {
-    let total = directory.len() as u64;
+    let total = directory.len();
     let reads = directory.into_iter().map(|(name, id)| async {
-        let read = image(pool, &name, &id).await;
+        let read = match image(pool, &name, &id).await {
+            Read::Image(mut image) if with_usage => match usage::usage(pool, &image).await {
+                Ok(usage) => {
+                    image.usage = usage;
+                    Read::Image(image)
+                }
+                Err(error) => Read::Failed(error),
+            },
+            read => read,
+        };
         (name, id, read)
     });
     let mut reads = stream::iter(reads).buffer_unordered(HEADERS_IN_FLIGHT);
-    let mut all = Vec::with_capacity(usize::try_from(total).unwrap_or(0));
+    let mut all = Vec::with_capacity(total);
     while let Some(read) = reads.next().await {
         if let (_, _, Read::Failed(error)) = &read
             && error.kind == rbd::ErrorKind::TimedOut
@@ -72,7 +122,7 @@ pub(super) async fn images(
             return Err(error.clone());
         }
         all.push(read);
-        progress(Stage::Pool, all.len() as u64, Some(total));
+        progress(all.len() as u64);
     }
     Ok(all)
 }
@@ -94,7 +144,7 @@ pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
         Ok(image) => Read::Image(Box::new(image)),
         // A removal takes the keys away before the object.
         Err(_) if omap.is_empty() => gone_or_broken(pool, name, id).await,
-        Err(_) => match ask_librbd(pool, name, id).await {
+        Err(_) => match ask_librbd(pool, name, Some(id)).await {
             Ok(image) => Read::Image(Box::new(image)),
             Err(error) if error.is_not_found() => gone_or_broken(pool, name, id).await,
             // Whatever librbd makes of it (some damaged headers hang it): this image is damaged, not the cluster.
@@ -104,7 +154,7 @@ pub(super) async fn image(pool: &Pool, name: &str, id: &str) -> Read {
 }
 
 /// Whether an image without header was removed meanwhile, or is broken: then the directory still has it.
-async fn gone_or_broken(pool: &Pool, name: &str, id: &str) -> Read {
+pub(super) async fn gone_or_broken(pool: &Pool, name: &str, id: &str) -> Read {
     match id_of(pool, name).await {
         Ok(Some(now)) if now == id => Read::Broken,
         Ok(_) => Read::Gone,
@@ -114,49 +164,122 @@ async fn gone_or_broken(pool: &Pool, name: &str, id: &str) -> Read {
 
 /// The id that the directory gives a name now.
 pub(super) async fn id_of(pool: &Pool, name: &str) -> rbd::Result<Option<String>> {
-    let key = format!("name_{name}");
-    let pairs = match pool.read_object("rbd_directory", &ReadOp::new().omap("", &key, 64)).await {
-        Ok(read) if read.more => pool.omap("rbd_directory", &key).await?,
+    entry(pool, &format!("name_{name}")).await
+}
+
+/// What the directory has under a key now.
+async fn entry(pool: &Pool, key: &str) -> rbd::Result<Option<String>> {
+    let pairs = match pool.read_object(DIRECTORY, &ReadOp::new().omap("", key, 64)).await {
+        Ok(read) if read.more => pool.omap(DIRECTORY, key).await?,
         Ok(read) => read.omap,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
-    match pairs.into_iter().find(|(found, _)| *found == key.as_bytes()) {
-        None => Ok(None),
-        Some((_, value)) => {
-            let id = Decoder(&value).string();
-            id.map(Some).map_err(|_| rbd::Error::malformed("read the directory of", pool.to_string()))
-        }
+    let found = pairs.into_iter().find(|(found, _)| *found == key.as_bytes());
+    found.map(|(_, value)| text(pool, &value)).transpose()
+}
+
+async fn has_header(pool: &Pool, id: &str) -> rbd::Result<bool> {
+    match pool.read_object(&format!("rbd_header.{id}"), &ReadOp::new()).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
-/// The same facts from librbd, for a header that is not understood.
-async fn ask_librbd(pool: &Pool, name: &str, id: &str) -> rbd::Result<RbdImage> {
-    let image = pool.open_image_by_id(id, OpenOptions::read_only()).await?;
+/// What is still missing of a broken image: nothing where it is whole by now, or gone.
+pub(super) async fn still_broken(pool: &Pool, name: &str, id: &str) -> rbd::Result<Option<Broken>> {
+    let by_name = id_of(pool, name).await?.as_deref() == Some(id);
+    let by_id = entry(pool, &format!("id_{id}")).await?.as_deref() == Some(name);
+    let missing = match (by_name, by_id, has_header(pool, id).await?) {
+        (false, false, _) | (true, true, true) => return Ok(None),
+        (_, _, false) => format!("rbd_header.{id}"),
+        (true, false, true) => id_key(id),
+        (false, true, true) => name_key(name),
+    };
+    Ok(Some(Broken { name: Some(name.to_owned()), id: id.to_owned(), missing }))
+}
+
+/// An image that the directory does not have, but that still has its header, and its name in an object of its own.
+pub(super) async fn left_out(pool: &Pool, name: &str) -> rbd::Result<Option<Broken>> {
+    let id = match pool.read_object(&format!("rbd_id.{name}"), &ReadOp::new().data(0, 4096)).await {
+        Ok(read) => text(pool, &read.data)?,
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let there =
+        id_of(pool, name).await?.is_none() && has_header(pool, &id).await? && pool.trash_get(&id).await?.is_none();
+    Ok(there.then(|| Broken { missing: name_key(name), name: Some(name.to_owned()), id }))
+}
+
+/// The same facts from librbd, for a header that is not understood. What librbd does not tell is unknown.
+///
+/// By id, or by name where there is none.
+pub(super) async fn ask_librbd(pool: &Pool, name: &str, id: Option<&str>) -> rbd::Result<RbdImage> {
+    let image = match id {
+        Some(id) => pool.open_image_by_id(id, OpenOptions::read_only()).await?,
+        None => pool.open_image(name, OpenOptions::read_only()).await?,
+    };
     let facts = async {
         // Images older than Ceph 13 have no times, which librbd gives as 1970.
         let time = |time| Timestamp::try_from(time).ok().filter(|&time| time > Timestamp::UNIX_EPOCH);
+        let (stat, features) = (image.stat().await?, image.features().await?);
         let snapshots = image.snapshots().await?.into_iter();
         let mark = image.metadata(UPLOAD_MARK).await?;
+        let mut unknown = vec!["group", "op_features", "snapshot flags"];
+        let children = match image.children().await {
+            Ok(children) => known(children),
+            Err(error) if error.kind == rbd::ErrorKind::PermissionDenied => {
+                Children { unknown: true, ..Children::default() }
+            }
+            Err(error) => return Err(error),
+        };
+        let parent = match image.parent().await {
+            Ok(parent) => parent.map(|parent| {
+                Box::new(ParentFacts {
+                    pool: parent.image.pool_id,
+                    namespace: parent.image.namespace,
+                    id: parent.image.id,
+                    snapshot: parent.snapshot_id,
+                    overlap: parent.overlap,
+                })
+            }),
+            Err(error) if error.kind == rbd::ErrorKind::PermissionDenied => {
+                unknown.push("parent");
+                None
+            }
+            Err(error) => return Err(error),
+        };
         Ok(RbdImage {
             name: name.to_owned(),
-            id: id.to_owned(),
-            size: image.stat().await?.size,
+            id: image.id().await?,
+            size: stat.size,
+            order: u8::try_from(stat.object_size.trailing_zeros()).unwrap_or(0),
+            features,
+            flags: image.flags().await?,
+            op_features: 0,
             created: time(image.created_at().await?),
             modified: time(image.modified_at().await?),
             snapshots: snapshots
                 .map(|snapshot| SnapshotFacts {
+                    id: snapshot.id,
                     name: snapshot.name,
                     size: snapshot.size,
                     protected: snapshot.protected,
                     namespace: snapshot.namespace,
+                    flags: rbd::Flags::default(),
+                    taken: time(snapshot.taken_at),
                 })
                 .collect(),
-            has_parent: image.parent().await?.is_some(),
-            mark: mark.map(|mark| {
-                let unreadable = UploadMark { client: String::new(), started: 0, size: None };
-                serde_json::from_str(&mark).unwrap_or(unreadable)
-            }),
+            parent,
+            data_pool: None,
+            group: None,
+            migrating: features.contains(rbd::Features::MIGRATING),
+            mirrored: false,
+            mark: mark.map(|mark| Box::new(header::mark(mark.as_bytes()))),
+            children,
+            usage: None,
+            unknown,
             closer: None,
         })
     };
@@ -165,71 +288,41 @@ async fn ask_librbd(pool: &Pool, name: &str, id: &str) -> rbd::Result<RbdImage> 
     facts
 }
 
-/// The pool's trash, by the name each image had.
-pub(super) async fn trash(pool: &Pool) -> rbd::Result<HashMap<String, Trashed>> {
-    let mut trash: HashMap<String, Trashed> = HashMap::new();
-    for entry in pool.trash_list().await? {
-        let deleted = Timestamp::try_from(entry.deleted_at).unwrap_or(Timestamp::MIN);
-        let deferred_until = Timestamp::try_from(entry.deferred_until).unwrap_or(Timestamp::MAX);
-        if trash.get(&entry.name).is_none_or(|known| known.deleted < deleted) {
-            trash.insert(entry.name, Trashed { id: entry.id, deleted, deferred_until });
-        }
-    }
-    Ok(trash)
-}
-
-/// Reads suspects again, by id, with what only an opened image tells.
-pub(super) async fn look_closer(
-    pool: &Pool,
-    suspects: Vec<RbdImage>,
-    progress: &Progress<'_>,
-) -> Vec<(String, String, Read)> {
-    let total = suspects.len() as u64;
-    let looks = suspects.into_iter().map(|image| async move {
-        let read = closer(pool, &image).await;
-        (image.name, image.id, read)
+/// Clones as librbd lists them.
+fn known(children: Vec<rbd::LinkedImage>) -> Children {
+    let count = children.len() as u64;
+    let some = children.into_iter().take(header::CLONES_KEPT).map(|child| {
+        let pool = if child.namespace.is_empty() { child.pool } else { format!("{}/{}", child.pool, child.namespace) };
+        let path = Some(format!("{pool}/{}", child.name));
+        Child { pool: child.pool_id, namespace: child.namespace, id: child.id, path }
     });
-    let mut looks = stream::iter(looks).buffer_unordered(OPENS_IN_FLIGHT);
-    let mut all = Vec::new();
-    while let Some(look) = looks.next().await {
-        all.push(look);
-        progress(Stage::Suspects, all.len() as u64, Some(total));
-    }
-    all
+    Children { count, unknown: false, some: some.collect() }
 }
 
-async fn closer(pool: &Pool, suspect: &RbdImage) -> Read {
-    match id_of(pool, &suspect.name).await {
-        Ok(Some(id)) if id == suspect.id => {}
-        // Another image of that name by now; too young to be a suspect.
-        Ok(Some(id)) => return image(pool, &suspect.name, &id).await,
-        Ok(None) => return Read::Gone,
-        Err(error) => return Read::Failed(error),
-    }
-    let look = async {
-        let image = pool.open_image_by_id(&suspect.id, OpenOptions::read_only()).await?;
-        let closer = async {
-            let watchers = image.watchers().await?.into_iter();
-            let children = match image.children().await {
-                Ok(children) => Some(children),
-                Err(error) if error.kind == rbd::ErrorKind::PermissionDenied => None,
-                Err(error) => return Err(error),
-            };
-            let watchers = watchers.map(|watcher| format!("client.{} {}", watcher.id, watcher.address)).collect();
-            Ok(Closer { watchers, children, used: image.used().await? })
+/// The pool's trash, with the images in it as far as they can be read.
+pub(super) async fn trash(pool: &Pool) -> rbd::Result<Vec<(Trashed, Option<rbd::Error>)>> {
+    let entries = pool.trash_list().await?.into_iter().map(|entry| async move {
+        let (image, error) = match image(pool, &entry.name, &entry.id).await {
+            Read::Image(image) => (Some(image), None),
+            Read::Failed(error) if error.kind == rbd::ErrorKind::TimedOut => return Err(error),
+            Read::Failed(error) => (None, Some(error)),
+            Read::Broken | Read::Gone => (None, None),
         };
-        let closer = closer.await;
-        image.close().await?;
-        closer
-    };
-    let closer = match look.await {
-        Ok(closer) => closer,
-        Err(error) if error.is_not_found() => return gone_or_broken(pool, &suspect.name, &suspect.id).await,
-        Err(error) => return Read::Failed(error),
-    };
-    // The header once more, after the watchers: an upload that ended in between shows its snapshot here.
-    match image(pool, &suspect.name, &suspect.id).await {
-        Read::Image(image) => Read::Image(Box::new(RbdImage { closer: Some(closer), ..*image })),
-        other => other,
+        let trashed = Trashed {
+            deleted: Timestamp::try_from(entry.deleted_at).unwrap_or(Timestamp::MIN),
+            deferred_until: Timestamp::try_from(entry.deferred_until).unwrap_or(Timestamp::MAX),
+            id: entry.id,
+            name: entry.name,
+            source: entry.source,
+            image,
+        };
+        Ok((trashed, error))
+    });
+    let mut entries = stream::iter(entries).buffer_unordered(HEADERS_IN_FLIGHT);
+    let mut trash = Vec::new();
+    while let Some(entry) = entries.next().await {
+        trash.push(entry?);
     }
+    trash.sort_by(|(a, _), (b, _)| (&a.name, a.deleted, &a.id).cmp(&(&b.name, b.deleted, &b.id)));
+    Ok(trash)
 }

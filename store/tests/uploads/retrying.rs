@@ -147,7 +147,7 @@ fn what_is_no_leftover_is_left_alone() {
             }
             let parent = lab.put(&golden, AddOptions::default(), &noise(1, MIB)).await.unwrap();
             lab.store
-                .clone_image(&parent.location, lab.pool_name(), &cloned, store::CloneOptions::default())
+                .clone_image(&parent.location, &pool.to_string(), &cloned, store::CloneOptions::default())
                 .await
                 .unwrap();
             let before = pool.images().await.unwrap();

@@ -204,6 +204,11 @@ async fn of_several_databases_the_living_row_wins() {
     let names: Vec<&str> = facts.databases.iter().map(|knows| knows.name.as_str()).collect();
     assert_eq!(names, [databases[0].name(), databases[1].name()]);
 
+    // Given twice, as two nodes' configurations do, it is read once, with the key that one of them has.
+    let again = [new.url().parse().unwrap(), new.database()];
+    let facts = read_all(&again, &known, &|_, _, _| ()).await.unwrap();
+    assert_eq!((facts.databases.len(), facts.locations.len()), (1, 1));
+
     // One that cannot be read is no reason to believe the other alone.
     old.sql("DROP TABLE image_locations").await;
     assert!(matches!(read_all(&databases, &known, &|_, _, _| ()).await, Err(DatabaseError::NotGlance(..))));

@@ -6,11 +6,11 @@ use std::{env, fs, io, path::PathBuf, process::Command};
 
 use clap::{CommandFactory, ValueEnum};
 
-#[path = "src/cli.rs"]
+#[path = "src/cli/mod.rs"]
 mod cli;
 
 fn main() -> io::Result<()> {
-    println!("cargo::rerun-if-changed=src/cli.rs");
+    println!("cargo::rerun-if-changed=src/cli");
     println!("cargo::rerun-if-changed=.git/logs/HEAD"); // changes with every commit
     println!("cargo::rerun-if-env-changed=GLANCE_RBD_ASSETS");
     println!("cargo::rustc-env=GLANCE_RBD_VERSION={}", version());

@@ -20,6 +20,7 @@
 //!
 //! All futures need a tokio runtime with its timer.
 
+mod class;
 mod clone;
 mod cluster;
 mod completion;
@@ -29,6 +30,7 @@ mod features;
 mod image;
 mod io;
 mod lock;
+mod membership;
 mod metadata;
 mod object_map;
 mod pool;
@@ -38,7 +40,9 @@ mod reap;
 mod snapshot;
 mod strings;
 mod trash;
+mod trash_state;
 mod usage;
+mod watch;
 
 pub use self::{
     clone::{LinkedImage, Parent},
@@ -46,7 +50,7 @@ pub use self::{
     create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},
-    image::{Image, ImageStat, OpenOptions, Watcher},
+    image::{Image, ImageStat, OpenOptions},
     lock::Locker,
     object_map::ObjectMap,
     pool::{ImageSpec, Pool},
@@ -55,5 +59,7 @@ pub use self::{
     reap::{closing, exit, settled},
     snapshot::{Snapshot, SnapshotNamespace},
     trash::{TrashEntry, TrashSource},
+    trash_state::TrashState,
     usage::Extent,
+    watch::Watcher,
 };

@@ -286,13 +286,26 @@ impl Pool {
                 })
             }
         });
-        let (wanted_stat, timeout) = (wanted.stat, self.cluster().timeout());
+        let (wanted_stat, timeout, alarm) = (wanted.stat, self.cluster().timeout(), self.cluster().alarm().clone());
         async move {
             let Some((value, mut slots)) = submitted?.done(timeout).await else {
                 return Err(Error::of_kind(ErrorKind::TimedOut, "read object", path));
             };
-            check("read object", path.as_str(), value)?;
+            alarm.noted(check("read object", path.as_str(), value))?;
             slots.take(wanted_stat, &path)
+        }
+    }
+
+    /// The value of one key of an object; `None` without the key or the object.
+    ///
+    /// # Errors
+    /// As [`read_object`](Self::read_object), but for a missing object.
+    pub async fn omap_value(&self, object: &str, key: &str) -> Result<Option<Vec<u8>>> {
+        // Asked for as a prefix: the key itself sorts before all that only begin with it.
+        match self.read_object(object, &ReadOp::new().omap("", key, 1)).await {
+            Ok(read) => Ok(read.omap.into_iter().find(|(found, _)| *found == key.as_bytes()).map(|(_, value)| value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

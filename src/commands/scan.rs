@@ -1,48 +1,41 @@
 //! `glance-rbd scan`.
 
-use std::{collections::HashMap, io::IsTerminal, sync::Mutex};
+use std::{collections::HashMap, io::IsTerminal, path::Path, sync::Mutex, time::Instant};
 
+use anstream::{AutoStream, ColorChoice};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jiff::Timestamp;
-use reconcile::{Database, Kind, Policy, ScanOptions, Sources, Stage};
+use reconcile::{Kind, Policy, Scan, ScanOptions, Stage};
 
-use super::{interruptible, output};
+use super::{interruptible, output, sources::Wanted};
 use crate::{
-    cli::{ClusterArgs, Format, ScanArgs},
+    cli::scan::{Format, ScanArgs},
     exit::{self, Usage},
-    report,
+    report::{self, findings::Look},
 };
 
 pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     // Wrong arguments are refused before anything is connected to.
     let only = kinds(&args.only)?;
-    let database: Database = args.database.parse()?;
-    let result = interruptible(async {
-        let cluster = connect(&args.cluster).await?;
-        let pool = cluster.pool(&args.cluster.pool).await?;
-        let bars = Bars::default();
-        let sources = Sources { pools: vec![pool], databases: vec![database.clone()] };
-        let policy = Policy { grace: args.grace, ..Policy::default() };
-        let options = ScanOptions { policy, ..ScanOptions::default() };
-        let scan = reconcile::scan(&sources, &options, Timestamp::now(), &|stage, done, total| {
-            bars.show(stage, done, total);
-        })
-        .await;
-        bars.clear();
-        Ok(scan?)
+    let wanted = Wanted::read(&args.sources)?;
+    let (began, started) = (Instant::now(), Timestamp::now());
+    let scanned = interruptible(scan(&args, &wanted, started)).await;
+    let told = args.metrics.as_deref().map_or(Ok(()), |path| {
+        let text = report::metrics::text(scanned.as_ref().ok(), started, began.elapsed());
+        output::write(Some(path), text.as_bytes())
     });
-    let mut scan = result.await?;
+    let mut scan = scanned?;
     if !only.is_empty() {
         scan.retain(&only);
     }
-    let text = match args.format {
-        Format::Table => report::table::scan(&scan),
-        Format::Json => report::json(&scan)?,
-    };
-    output::write(args.output.as_deref(), text.as_bytes())?;
+    output::write(args.output.as_deref(), &text(&scan, &args)?)?;
     for problem in &scan.problems {
-        eprintln!("incomplete: {}: {}", problem.what, problem.why);
+        eprintln!("incomplete: {}: {}", report::harmless(&problem.what), report::harmless(&problem.why));
     }
+    for note in &scan.notes {
+        eprintln!("note: {}: {}", report::harmless(&note.what), report::harmless(&note.why));
+    }
+    told?;
     Ok(match (scan.complete, scan.has_warnings()) {
         (false, _) => exit::ERROR,
         (true, true) => exit::FINDINGS,
@@ -50,14 +43,39 @@ pub(super) async fn run(args: ScanArgs) -> anyhow::Result<u8> {
     })
 }
 
-async fn connect(args: &ClusterArgs) -> rbd::Result<rbd::Cluster> {
-    rbd::Cluster::connect(rbd::ConnectOptions {
-        conf: args.ceph_conf.clone(),
-        user: args.user.clone(),
-        timeout: Some(args.timeout),
-        settings: Vec::new(),
+async fn scan(args: &ScanArgs, wanted: &Wanted, now: Timestamp) -> anyhow::Result<Scan> {
+    let sources = wanted.open().await?;
+    let options = ScanOptions {
+        policy: Policy {
+            grace: args.grace,
+            scrub_time: wanted.scrub_time,
+            stores: wanted.stores.clone(),
+            ..Policy::default()
+        },
+        usage: args.usage,
+        verify_sample: args.verify_sample,
+    };
+    let bars = Bars::default();
+    let scan = reconcile::scan(&sources, &options, now, &|stage, done, total| bars.show(stage, done, total)).await;
+    bars.clear();
+    Ok(scan?)
+}
+
+/// The result, in the form that was asked for.
+fn text(scan: &Scan, args: &ScanArgs) -> anyhow::Result<Vec<u8>> {
+    Ok(match args.format {
+        Format::Table => {
+            let look = Look { colours: is_colourful(args.output.as_deref()), all: !args.only.is_empty() };
+            report::findings::scan(scan, look).into_bytes()
+        }
+        Format::Json => report::json(scan)?.into_bytes(),
+        Format::Csv => report::csv::scan(scan)?,
     })
-    .await
+}
+
+/// Whether what is written there is for a terminal that shows colours; `NO_COLOR` and `CLICOLOR_FORCE` are heeded.
+fn is_colourful(output: Option<&Path>) -> bool {
+    output.is_none() && AutoStream::choice(&std::io::stdout()) != ColorChoice::Never
 }
 
 fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
@@ -72,13 +90,13 @@ fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
 
 /// A progress bar for each stage; none where standard error is no terminal.
 #[derive(Default)]
-struct Bars {
+pub(super) struct Bars {
     all: MultiProgress,
     stages: Mutex<HashMap<Stage, ProgressBar>>,
 }
 
 impl Bars {
-    fn show(&self, stage: Stage, done: u64, total: Option<u64>) {
+    pub(super) fn show(&self, stage: Stage, done: u64, total: Option<u64>) {
         if !std::io::stderr().is_terminal() {
             return;
         }
@@ -100,7 +118,7 @@ impl Bars {
         bar.set_position(done);
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         // A bar that cannot be erased is no reason to fail.
         let _ = self.all.clear();
     }

@@ -227,10 +227,7 @@ fn one_damaged_image_makes_the_scan_incomplete_and_hides_nothing() {
     let (orphan, damaged) = (uuid(), uuid());
     pool.put(&orphan, &noise(1, MIB));
     database.active(&damaged, &pool.put(&damaged, &noise(2, MIB)));
-    let info: Value =
-        serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{damaged}", pool.0)])).unwrap();
-    let header = format!("rbd_header.{}", info["id"].as_str().unwrap());
-    crate::lab::sh("rados", &["-p", &pool.0, "setomapval", &header, "size", "garbage"]);
+    pool.set_header(&damaged, "size", "garbage");
 
     let ran = pool.scan(&database.url());
     let scan = ran.json();

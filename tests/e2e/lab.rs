@@ -1,12 +1,21 @@
 //! What the tests need: the program, a pool of its own for each, a database, a Glance, data.
 
+mod database;
+mod glance;
+
 use std::{
     io::Write,
     path::{Path, PathBuf},
     process::{Child, Command, Output, Stdio},
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
+
+pub(crate) use self::{
+    database::GlanceDatabase,
+    glance::{Glance, Trickle},
+};
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -124,6 +133,14 @@ impl TestPool {
         run(&[&["scan", "--database", database], arguments.as_slice()].concat())
     }
 
+    /// Overwrites a field of an image's header.
+    pub(crate) fn set_header(&self, name: &str, key: &str, value: &str) {
+        let info: Value =
+            serde_json::from_str(&rbd(&["info", "--format", "json", &format!("{}/{name}", self.0)])).unwrap();
+        let header = format!("rbd_header.{}", info["id"].as_str().unwrap());
+        sh("rados", &["-p", &self.0, "setomapval", &header, key, value]);
+    }
+
     /// The names of its images.
     pub(crate) fn images(&self) -> Vec<String> {
         rbd(&["ls", &self.0]).lines().map(str::to_owned).collect()
@@ -221,67 +238,11 @@ pub(crate) fn kinds(scan: &Value) -> Vec<(String, u64)> {
     kinds
 }
 
-/// A stock Glance of its own, from PyPI, on a pool; taken down with the test.
-pub(crate) struct Glance {
-    directory: tempfile::TempDir,
-    pub(crate) url: String,
-    pub(crate) database: String,
-}
-
-impl Glance {
-    pub(crate) fn up(pool: &TestPool) -> Self {
-        let directory = tempfile::Builder::new().prefix("glance-").tempdir().unwrap();
-        let mut glance = Self { directory, url: String::new(), database: String::new() };
-        glance.start(&["--pool", &pool.0, "--set", "ceph.rbd_store_chunk_size=1"]);
-        glance
-    }
-
-    fn lab(&self, command: &str, options: &[&str]) -> String {
-        let directory = self.directory.path().join("lab").display().to_string();
-        sh(repository("tests/glance-lab"), &[&[command, "--dir", &directory], options].concat())
-    }
-
-    fn start(&mut self, options: &[&str]) {
-        let exports = self.lab("up", options);
-        let value = |name: &str| {
-            let line = exports.lines().find_map(|line| line.strip_prefix(&format!("export {name}=")));
-            line.unwrap_or_else(|| panic!("no {name} in {exports}")).trim_matches('\'').to_owned()
-        };
-        (self.url, self.database) = (value("GLANCE_URL"), value("GLANCE_DATABASE"));
-    }
-
-    /// Kills every process of it at once, and starts it again.
-    pub(crate) fn crash(&mut self) {
-        self.lab("kill", &[]);
-        self.start(&[]);
-    }
-
-    /// Registers an image without data; its id.
-    pub(crate) fn create(&self) -> String {
-        let body = serde_json::json!({ "name": "test", "disk_format": "raw", "container_format": "bare" });
-        let mut response = ureq::post(format!("{}/v2/images", self.url)).send_json(body).unwrap();
-        response.body_mut().read_json::<Value>().unwrap()["id"].as_str().unwrap().to_owned()
-    }
-
-    pub(crate) fn upload(&self, id: &str, data: impl std::io::Read) -> Result<(), ureq::Error> {
-        let request = ureq::put(format!("{}/v2/images/{id}/file", self.url));
-        let mut data = data;
-        let body = ureq::SendBody::from_reader(&mut data);
-        request.header("Content-Type", "application/octet-stream").send(body).map(drop)
-    }
-
-    pub(crate) fn show(&self, id: &str) -> Value {
-        let mut response = ureq::get(format!("{}/v2/images/{id}", self.url)).call().unwrap();
-        response.body_mut().read_json().unwrap()
-    }
-
-    pub(crate) fn delete(&self, id: &str) {
-        ureq::delete(format!("{}/v2/images/{id}", self.url)).call().unwrap();
-    }
-}
-
-impl Drop for Glance {
-    fn drop(&mut self) {
-        self.lab("down", &[]);
+/// Waits patiently for what must come.
+pub(crate) fn until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !condition() {
+        assert!(started.elapsed() < Duration::from_secs(seconds), "still not: {what}");
+        std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -1,63 +1,14 @@
 //! A stock Glance from PyPI uploads, deletes and crashes; the scan tells what it left.
 
-use std::{
-    io::{self, Read},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::{Duration, Instant},
-};
+use std::{sync::atomic::Ordering, thread};
 
-use crate::lab::{Glance, MIB, TestPool, kinds, noise, rbd, repository, run, sqlite, uuid};
-
-/// A source that gives a little every hundredth of a second until it is told to stop, or for two minutes.
-struct Trickle {
-    stop: Arc<AtomicBool>,
-    data: Vec<u8>,
-    left: u32,
-}
-
-impl Trickle {
-    fn new(seed: u64) -> (Self, Arc<AtomicBool>) {
-        let stop = Arc::new(AtomicBool::new(false));
-        (Self { stop: stop.clone(), data: noise(seed, MIB / 64), left: 12_000 }, stop)
-    }
-}
-
-impl Read for Trickle {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.stop.load(Ordering::Relaxed) || self.left == 0 {
-            return Ok(0);
-        }
-        self.left -= 1;
-        thread::sleep(Duration::from_millis(10));
-        let length = buffer.len().min(self.data.len());
-        buffer[..length].copy_from_slice(&self.data[..length]);
-        Ok(length)
-    }
-}
-
-fn until(what: &str, seconds: u64, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < Duration::from_secs(seconds), "still not: {what}");
-        thread::sleep(Duration::from_millis(200));
-    }
-}
+use crate::lab::{Glance, MIB, TestPool, Trickle, kinds, noise, rbd, repository, run, sqlite, until, uuid};
 
 #[test]
 fn what_a_stock_glance_leaves_behind_is_told_exactly() {
     let pool = TestPool::new();
-    let mut glance = Glance::up(&pool);
+    let glance = Glance::up(&pool);
     let image = |id: &str| format!("{}/{id}", pool.0);
-    let upload = |glance: &Glance, data: &[u8]| {
-        let id = glance.create();
-        glance.upload(&id, data).unwrap();
-        assert_eq!(glance.show(&id)["status"], "active");
-        id
-    };
 
     // The demo's schema is the part of Glance's that a scan reads.
     let database = glance.database.strip_prefix("sqlite:///").unwrap().to_owned();
@@ -70,9 +21,9 @@ fn what_a_stock_glance_leaves_behind_is_told_exactly() {
     }
 
     // Uploads and deletions that go well leave a healthy pool.
-    let kept = upload(&glance, &noise(1, 5 * MIB + 1));
-    let lost = upload(&glance, &noise(2, 2 * MIB));
-    let short_lived = upload(&glance, &noise(3, MIB));
+    let kept = glance.active(&noise(1, 5 * MIB + 1));
+    let lost = glance.active(&noise(2, 2 * MIB));
+    let short_lived = glance.active(&noise(3, MIB));
     glance.delete(&short_lived);
     glance.create();
     let ran = pool.scan(&glance.database);
@@ -109,7 +60,7 @@ fn what_a_stock_glance_leaves_behind_is_told_exactly() {
     rbd(&["import", file.to_str().unwrap(), &image(&by_hand)]);
 
     // Two equal uploads.
-    let twins = [upload(&glance, &noise(6, 3 * MIB)), upload(&glance, &noise(6, 3 * MIB))];
+    let twins = [glance.active(&noise(6, 3 * MIB)), glance.active(&noise(6, 3 * MIB))];
 
     // One upload is still running, while the dead one's watch runs out.
     let running = glance.create();

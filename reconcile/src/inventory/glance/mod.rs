@@ -111,7 +111,7 @@ pub(super) async fn read(
 }
 
 /// Reads again, as they are now, the rows of these images, and every location that belongs to one of them or names one of
-/// these RBD images. [`GlanceFacts::databases`] is left empty.
+/// these RBD images. Of the databases themselves only the name and the time of the newest row are read.
 pub(super) async fn reread(
     databases: &[Database],
     ids: &HashSet<String>,

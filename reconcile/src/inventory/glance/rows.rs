@@ -109,7 +109,7 @@ impl Database {
         };
         self.locations(session, &schema, &owners, each).await?;
 
-        knows.newest = self.newest(session, &schema).await?;
+        knows.newest = self.newest(session, &schema.newest).await?;
         facts.databases.push(knows);
         Ok(facts)
     }
@@ -131,6 +131,8 @@ impl Database {
         let owners: HashSet<&String> = facts.locations.iter().map(|location| &location.image_id).collect();
         let owners: Vec<String> = owners.into_iter().filter(|id| !ids.contains(*id)).cloned().collect();
         self.images(session, &schema, &owners, &mut facts.images).await?;
+        let newest = self.newest(session, &schema.newest_at_once).await?;
+        facts.databases.push(DatabaseFacts { name: self.name.clone(), newest, ..DatabaseFacts::default() });
         Ok(facts)
     }
 
@@ -175,10 +177,14 @@ impl Database {
         Ok(())
     }
 
-    /// The latest time that any row has, be it kept or not.
-    async fn newest(&self, session: &mut Session<'_>, schema: &Schema) -> Result<Option<Timestamp>, DatabaseError> {
+    /// The latest of the times that these queries give: of all rows, be they kept or not.
+    async fn newest(
+        &self,
+        session: &mut Session<'_>,
+        queries: &[(&'static Table, String)],
+    ) -> Result<Option<Timestamp>, DatabaseError> {
         let mut newest = None;
-        for (table, sql) in &schema.newest {
+        for (table, sql) in queries {
             let reader = self.reader(table);
             let each = |row: &Row<'_>| {
                 for column in TIMES {

@@ -45,8 +45,10 @@ pub(super) struct Schema {
     pub(super) deleted_images: String,
     /// Of what all locations name, deleted or not.
     pub(super) places: String,
-    /// Of the latest times in a table.
+    /// Of the latest times in each table.
     pub(super) newest: [(&'static Table, String); 2],
+    /// Of those in `images` that it has an index for.
+    pub(super) newest_at_once: [(&'static Table, String); 1],
 }
 
 /// The condition for rows that are not deleted.
@@ -82,6 +84,10 @@ impl Schema {
             deleted_images: format!("SELECT {} FROM images WHERE {NOT_LIVE}", of(&["id", "deleted"])),
             places: format!("SELECT {} FROM image_locations", of(&["image_id", "value", "deleted"])),
             newest: [newest(&IMAGES), newest(&LOCATIONS)],
+            newest_at_once: [(&IMAGES, {
+                let latest = |column| session.text_of(&format!("(SELECT MAX({column}) FROM images)"), column);
+                format!("SELECT {}, {}, NULL AS deleted_at", latest("created_at"), latest("updated_at"))
+            })],
         })
     }
 }

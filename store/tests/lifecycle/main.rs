@@ -1,0 +1,7 @@
+//! Configuring, connecting, deleting, cloning, against a real cluster: `make test`, or `CEPH_CONF=… cargo test`.
+
+mod cloning;
+mod connection;
+mod deleting;
+mod resuming;
+mod scratch;

@@ -1,0 +1,8 @@
+//! Reclaiming: `apply`, `undo` and `trash` against a real pool, with whatever may come between.
+
+mod cloud;
+mod crashes;
+mod races;
+mod steps;
+mod threats;
+mod trash;

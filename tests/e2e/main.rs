@@ -11,4 +11,5 @@ mod lab;
 mod output;
 mod planning;
 mod reclaiming;
+mod sources;
 mod stock_glance;

@@ -34,8 +34,8 @@ impl Sample {
             (missing, "MISSING-----------------------------"),
             (kept, "KEPT--------------------------------"),
             (fsid, "FSID"),
-            (pool.0.clone(), "POOL"),
-            (database.url(), "DATABASE"),
+            (pool.0.clone(), "POOL---------"),
+            (database.url().trim_start_matches("sqlite:///").to_owned(), "DATABASE"),
         ];
         Self { pool, database, names }
     }
@@ -52,12 +52,16 @@ impl Sample {
         let is_end = |c: char| !(c.is_ascii_alphanumeric() || "-:.".contains(c));
         let settle = |word: &str| {
             let time = word.strip_suffix('Z').unwrap_or(word).parse::<jiff::civil::DateTime>();
-            if word.contains(':') && time.is_ok() { "TIME".to_owned() } else { word.to_owned() }
+            // As long in a table, where times are whole seconds.
+            if word.contains(':') && time.is_ok() { "TIME---------------".to_owned() } else { word.to_owned() }
         };
-        named.split_inclusive(is_end).map(|piece| match piece.strip_suffix(is_end) {
-            Some(word) => settle(word) + &piece[word.len()..],
-            None => settle(piece),
-        }).collect()
+        named
+            .split_inclusive(is_end)
+            .map(|piece| match piece.strip_suffix(is_end) {
+                Some(word) => settle(word) + &piece[word.len()..],
+                None => settle(piece),
+            })
+            .collect()
     }
 }
 
@@ -111,7 +115,8 @@ fn csv_for_spreadsheets() {
     let csv = String::from_utf8(sample.scan(&["--format", "csv"]).stdout).unwrap();
     let lines: Vec<&str> = csv.split_terminator("\r\n").collect();
     assert!(lines.iter().all(|line| !line.contains('\n')), "{csv}");
-    let columns = "severity,kind,pool,namespace,image,image_id,glance_id,location,used_bytes,blocked_by,action,evidence";
+    let columns =
+        "severity,kind,pool,namespace,image,image_id,glance_id,location,used_bytes,blocked_by,action,evidence";
     assert_eq!(lines[0], columns);
     let kinds: Vec<&str> = lines[1..].iter().map(|line| line.split(',').nth(1).unwrap()).collect();
     assert_eq!(kinds, ["missing-image", "orphan", "orphan-deleted", "foreign-image"]);
@@ -141,5 +146,8 @@ fn metrics_for_prometheus() {
     let ran = run(&["scan", "--database", "sqlite:////nonexistent", "--pool", &sample.pool.0, "--metrics", &path]);
     assert_eq!(ran.code, 1, "{ran:?}");
     let metrics = std::fs::read_to_string(&path).unwrap();
-    assert!(metrics.contains("\nglance_rbd_scan_complete 0\n") && !metrics.contains("glance_rbd_findings"), "{metrics}");
+    assert!(
+        metrics.contains("\nglance_rbd_scan_complete 0\n") && !metrics.contains("glance_rbd_findings"),
+        "{metrics}"
+    );
 }

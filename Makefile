@@ -38,7 +38,7 @@ lint: ## Formatting, clippy, documentation, shell scripts: all without a warning
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
-	shellcheck docker/ceph-demo docker/deps docker/demo tests/run tests/glance-lab tests/databases tests/scale tests/valgrind .ci/run
+	shellcheck docker/ceph-demo docker/deps docker/demo tests/run tests/glance-lab tests/databases tests/valgrind .ci/run
 
 doc: ## The crates' documentation, in target/doc
 	docker/deps build

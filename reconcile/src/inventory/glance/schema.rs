@@ -43,17 +43,19 @@ pub(super) struct Schema {
     pub(super) importing: String,
     /// Of just enough of deleted images to tell whether they matter. There may be a million.
     pub(super) deleted_images: String,
-    /// The same of locations.
-    pub(super) deleted_locations: String,
-    /// Of the latest times in a table.
+    /// Of what all locations name, deleted or not.
+    pub(super) places: String,
+    /// Of the latest times in each table.
     pub(super) newest: [(&'static Table, String); 2],
+    /// Of those in `images` that it has an index for.
+    pub(super) newest_at_once: [(&'static Table, String); 1],
 }
 
 /// The condition for rows that are not deleted.
 pub(super) const LIVE: &str = "deleted = FALSE";
 
 /// The condition for all others: a row that is neither is then seen, and refused.
-const NOT_LIVE: &str = "(deleted IS NULL OR deleted <> FALSE)";
+pub(super) const NOT_LIVE: &str = "(deleted IS NULL OR deleted <> FALSE)";
 
 /// The columns with a row's times.
 pub(super) const TIMES: [&str; 3] = ["created_at", "updated_at", "deleted_at"];
@@ -80,11 +82,12 @@ impl Schema {
                 of(&["image_id"])
             ),
             deleted_images: format!("SELECT {} FROM images WHERE {NOT_LIVE}", of(&["id", "deleted"])),
-            deleted_locations: format!(
-                "SELECT {} FROM image_locations WHERE {NOT_LIVE}",
-                of(&["image_id", "value", "deleted"])
-            ),
+            places: format!("SELECT {} FROM image_locations", of(&["image_id", "value", "deleted"])),
             newest: [newest(&IMAGES), newest(&LOCATIONS)],
+            newest_at_once: [(&IMAGES, {
+                let latest = |column| session.text_of(&format!("(SELECT MAX({column}) FROM images)"), column);
+                format!("SELECT {}, {}, NULL AS deleted_at", latest("created_at"), latest("updated_at"))
+            })],
         })
     }
 }

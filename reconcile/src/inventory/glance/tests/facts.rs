@@ -176,7 +176,8 @@ async fn rows_are_read_again_by_id_and_by_whom_they_name() {
         owners.sort_unstable();
         assert_eq!(owners, ["active", "active", "another", "copying", "gone", "other"], "{:?}", database.kind);
         assert!(few.images["copying"].importing);
-        assert!(few.databases.is_empty());
+        let newest = few.databases[0].newest;
+        assert_eq!(newest, Some("2026-01-31T13:00:01Z".parse().unwrap()), "{:?}", database.kind);
 
         // Many names are looked for in another way, and many ids in several queries.
         let many = |prefix: &'static str| (0..500).map(move |n| format!("{prefix}-{n}"));
@@ -203,6 +204,11 @@ async fn of_several_databases_the_living_row_wins() {
     assert_eq!((facts.locations.len(), facts.locations[0].database), (1, 1));
     let names: Vec<&str> = facts.databases.iter().map(|knows| knows.name.as_str()).collect();
     assert_eq!(names, [databases[0].name(), databases[1].name()]);
+
+    // Given twice, as two nodes' configurations do, it is read once, with the key that one of them has.
+    let again = [new.url().parse().unwrap(), new.database()];
+    let facts = read_all(&again, &known, &|_, _, _| ()).await.unwrap();
+    assert_eq!((facts.databases.len(), facts.locations.len()), (1, 1));
 
     // One that cannot be read is no reason to believe the other alone.
     old.sql("DROP TABLE image_locations").await;

@@ -30,7 +30,7 @@ test-long: ## What takes longer: valgrind, 100,000 images, the tests' long varia
 
 bench: ## Side by side with the stock driver and rbd, as ratios
 	docker/deps build test
-	$(CARGO) build --release
+	$(CARGO) build --release --package glance-rbd --package glance-rbd-store --bins --example bench
 	bench/run
 
 lint: ## Formatting, clippy, documentation, shell scripts: all without a warning

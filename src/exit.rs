@@ -12,6 +12,8 @@ pub(crate) const ERROR: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 /// Findings of severity warning or critical.
 pub(crate) const FINDINGS: u8 = 3;
+/// Applied, but some steps were skipped or failed.
+pub(crate) const PARTLY: u8 = 4;
 /// Ctrl-C.
 pub(crate) const INTERRUPTED: u8 = 130;
 

@@ -20,6 +20,7 @@
 //!
 //! All futures need a tokio runtime with its timer.
 
+mod class;
 mod clone;
 mod cluster;
 mod completion;
@@ -29,6 +30,7 @@ mod features;
 mod image;
 mod io;
 mod lock;
+mod membership;
 mod metadata;
 mod object_map;
 mod pool;
@@ -38,6 +40,7 @@ mod reap;
 mod snapshot;
 mod strings;
 mod trash;
+mod trash_state;
 mod usage;
 mod watch;
 
@@ -56,6 +59,7 @@ pub use self::{
     reap::{closing, exit, settled},
     snapshot::{Snapshot, SnapshotNamespace},
     trash::{TrashEntry, TrashSource},
+    trash_state::TrashState,
     usage::Extent,
     watch::Watcher,
 };

@@ -120,6 +120,35 @@ impl Pool {
         description: &str,
         duration: Duration,
     ) -> Result<()> {
+        self.lock_with(object, name, cookie, description, duration, rbd_sys::LIBRADOS_LOCK_FLAG_MAY_RENEW).await
+    }
+
+    /// Prolongs a named lock that is still held: `duration` from now.
+    ///
+    /// Implements: `rados_lock_exclusive`.
+    ///
+    /// # Errors
+    /// `NotFound` where it has lapsed, was broken, or is another client's.
+    pub async fn renew_lock(
+        &self,
+        object: &str,
+        name: &str,
+        cookie: &str,
+        description: &str,
+        duration: Duration,
+    ) -> Result<()> {
+        self.lock_with(object, name, cookie, description, duration, rbd_sys::LIBRADOS_LOCK_FLAG_MUST_RENEW).await
+    }
+
+    async fn lock_with(
+        &self,
+        object: &str,
+        name: &str,
+        cookie: &str,
+        description: &str,
+        duration: Duration,
+        flag: u32,
+    ) -> Result<()> {
         let [c_object, c_name, c_cookie, c_description] =
             c_strings("lock object", [object, name, cookie, description])?;
         self.call("lock object", object, move |io| {
@@ -136,8 +165,26 @@ impl Pool {
                     c_cookie.as_ptr(),
                     c_description.as_ptr(),
                     &raw mut duration,
-                    rbd_sys::LIBRADOS_LOCK_FLAG_RENEW as u8,
+                    flag as u8,
                 )
+            }
+        })
+        .await
+    }
+
+    /// Takes a named lock away from its holder, who is not told: only for one that is known to be dead.
+    ///
+    /// Implements: `rados_break_lock`.
+    ///
+    /// # Errors
+    /// `NotFound` where that holder no longer has it.
+    pub async fn break_object_lock(&self, object: &str, name: &str, holder: &Locker) -> Result<()> {
+        let [c_object, c_name, c_client, c_cookie] =
+            c_strings("break the lock of object", [object, name, &holder.client, &holder.cookie])?;
+        self.call("break the lock of object", object, move |io| {
+            // SAFETY: a live handle and C strings.
+            unsafe {
+                rbd_sys::rados_break_lock(io, c_object.as_ptr(), c_name.as_ptr(), c_client.as_ptr(), c_cookie.as_ptr())
             }
         })
         .await

@@ -39,6 +39,19 @@ pub struct PoolFacts {
     pub broken: Vec<Broken>,
 }
 
+impl Facts {
+    /// How many locations that are not deleted name a pool of this cluster.
+    pub(crate) fn locations_in(&self, pool: &PoolFacts) -> u64 {
+        let names = |place: &Place| match place {
+            Place::Rbd(Location::Full { fsid, pool: name, .. }) => *fsid == self.fsid && *name == pool.name,
+            Place::Rbd(Location::Legacy { .. }) => true,
+            Place::Elsewhere | Place::Unreadable => false,
+        };
+        let locations = self.glance.locations.iter();
+        locations.filter(|location| !location.deleted && names(&location.place)).count() as u64
+    }
+}
+
 impl PoolFacts {
     /// `pool`, or `pool/namespace`.
     #[must_use]

@@ -67,6 +67,14 @@ pub struct Summary {
     pub knowledge: Vec<DatabaseFacts>,
 }
 
+impl PoolSummary {
+    /// `pool`, or `pool/namespace`.
+    #[must_use]
+    pub fn path(&self) -> String {
+        if self.namespace.is_empty() { self.pool.clone() } else { format!("{}/{}", self.pool, self.namespace) }
+    }
+}
+
 /// A pool in numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct PoolSummary {
@@ -81,6 +89,9 @@ pub struct PoolSummary {
     pub images: u64,
     /// Images in its trash.
     pub trash: u64,
+    /// Locations of all databases that name it and are not deleted.
+    #[serde(default)]
+    pub locations: u64,
     /// Bytes of all of them, as `rbd du` counts them; only if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub used_bytes: Option<u64>,
@@ -101,7 +112,7 @@ impl Scan {
 }
 
 impl Summary {
-    fn of(facts: &Facts, findings: &[Finding], usage: bool) -> Self {
+    pub(crate) fn of(facts: &Facts, findings: &[Finding], usage: bool) -> Self {
         let pools: Vec<PoolSummary> = facts
             .pools
             .iter()
@@ -114,6 +125,7 @@ impl Summary {
                     id: pool.id,
                     images: pool.images.len() as u64,
                     trash: pool.trash.len() as u64,
+                    locations: facts.locations_in(pool),
                     used_bytes: usage.then(|| used.map(crate::facts::Usage::total).sum()),
                 }
             })

@@ -281,16 +281,16 @@ async fn rm(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
 
 async fn clone(store: &Store, what: &str, target: &Target, size: Option<u64>, format: Format) -> anyhow::Result<()> {
     let location = location(store, what)?;
-    let pool = pool(store, target).await?;
-    store.clone_image(&location, &pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
+    store.clone_image(&location, &target.pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
     if format == Format::Json {
-        output::print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?)?;
+        output::print(&report::json(
+            &json!({ "parent": location.to_string(), "clone": format!("{}/{}", target.pool, target.name) }),
+        )?)?;
     }
     Ok(())
 }
 
 async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
-    let pool = pool(store, target).await?;
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("flatten [{bar:40}] {human_pos}/{human_len} objects {eta}")
             .expect("a valid template")
@@ -302,7 +302,7 @@ async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
         shown.set_position(done);
         ControlFlow::Continue(())
     };
-    let flattened = store.flatten(&pool, &target.name, Box::new(progress)).await;
+    let flattened = store.flatten(&target.pool, &target.name, Box::new(progress)).await;
     bar.finish_and_clear();
     Ok(flattened?)
 }
@@ -329,11 +329,6 @@ async fn children(store: &Store, what: &str, format: Format) -> anyhow::Result<(
         Format::Table => output::print(&report::table::children(&children))?,
     }
     Ok(())
-}
-
-async fn pool(store: &Store, target: &Target) -> anyhow::Result<rbd::Pool> {
-    let pool = store.pool().cluster().pool(&target.pool).await?;
-    if target.namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(&target.namespace).await?) }
 }
 
 /// A bar of bytes; a spinner where there is no telling how many there will be.

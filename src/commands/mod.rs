@@ -1,9 +1,13 @@
 //! One file a command.
 
+mod apply;
 mod image;
 mod output;
+mod plan;
 mod scan;
 mod sources;
+mod trash;
+mod undo;
 
 use std::{future::Future, sync::LazyLock};
 
@@ -23,6 +27,10 @@ pub(crate) async fn run(command: Command) -> anyhow::Result<u8> {
     listen()?;
     match command {
         Command::Scan(args) => scan::run(args).await,
+        Command::Plan(args) => plan::run(args).await,
+        Command::Apply(args) => apply::run(args).await,
+        Command::Undo(args) => undo::run(args).await,
+        Command::Trash(command) => trash::run(command).await,
         Command::Image(command) => image::run(command).await,
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -55,6 +63,11 @@ fn listen() -> anyhow::Result<()> {
 }
 
 static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+/// Whether the user wants this to stop, once what was begun is ended.
+fn interrupted() -> bool {
+    *INTERRUPTED.borrow()
+}
 
 /// Runs `work` until it ends or the user interrupts it, which drops it.
 async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -90,13 +90,13 @@ fn kinds(names: &[String]) -> anyhow::Result<Vec<Kind>> {
 
 /// A progress bar for each stage; none where standard error is no terminal.
 #[derive(Default)]
-struct Bars {
+pub(super) struct Bars {
     all: MultiProgress,
     stages: Mutex<HashMap<Stage, ProgressBar>>,
 }
 
 impl Bars {
-    fn show(&self, stage: Stage, done: u64, total: Option<u64>) {
+    pub(super) fn show(&self, stage: Stage, done: u64, total: Option<u64>) {
         if !std::io::stderr().is_terminal() {
             return;
         }
@@ -118,7 +118,7 @@ impl Bars {
         bar.set_position(done);
     }
 
-    fn clear(&self) {
+    pub(super) fn clear(&self) {
         // A bar that cannot be erased is no reason to fail.
         let _ = self.all.clear();
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use reconcile::{Database, GlanceConf, Sources};
 
 use crate::{
-    cli::sources::{PoolName, SourceArgs},
+    cli::sources::{ClusterArgs, ConnectArgs, PoolName, SourceArgs},
     exit::Usage,
 };
 
@@ -100,13 +100,8 @@ impl Wanted {
             let cluster = match known {
                 Some((_, cluster)) => cluster.clone(),
                 None => {
-                    let cluster = rbd::Cluster::connect(rbd::ConnectOptions {
-                        conf: place.access.ceph_conf.clone(),
-                        user: place.access.user.clone(),
-                        timeout: Some(self.timeout),
-                        settings: Vec::new(),
-                    })
-                    .await?;
+                    let Access { ceph_conf, user } = place.access.clone();
+                    let cluster = connect(&ConnectArgs { ceph_conf, user, timeout: self.timeout }).await?;
                     clusters.push((&place.access, cluster.clone()));
                     cluster
                 }
@@ -115,12 +110,32 @@ impl Wanted {
                 let why = "is of another cluster than the pool before it; scan one cluster at a time, with --pool";
                 return Err(Usage(format!("{} {why}", place.pool)).into());
             }
-            let pool = cluster.pool(&place.pool.pool).await?;
-            pools.push(match place.pool.namespace.as_str() {
-                "" => pool,
-                namespace => pool.in_namespace(namespace).await?,
-            });
+            pools.push(open(&cluster, &place.pool).await?);
         }
         Ok(Sources { pools, databases: self.databases.clone() })
+    }
+}
+
+/// Connects to the cluster.
+pub(super) async fn connect(args: &ConnectArgs) -> rbd::Result<rbd::Cluster> {
+    rbd::Cluster::connect(rbd::ConnectOptions {
+        conf: args.ceph_conf.clone(),
+        user: args.user.clone(),
+        timeout: Some(args.timeout),
+        settings: Vec::new(),
+    })
+    .await
+}
+
+/// Opens one pool.
+pub(super) async fn pool(args: &ClusterArgs) -> rbd::Result<rbd::Pool> {
+    open(&connect(&args.connect).await?, &args.pool).await
+}
+
+async fn open(cluster: &rbd::Cluster, name: &PoolName) -> rbd::Result<rbd::Pool> {
+    let pool = cluster.pool(&name.pool).await?;
+    match name.namespace.as_str() {
+        "" => Ok(pool),
+        namespace => pool.in_namespace(namespace).await,
     }
 }

@@ -4,6 +4,8 @@ pub(crate) mod csv;
 mod evidence;
 pub(crate) mod findings;
 pub(crate) mod metrics;
+pub(crate) mod plan;
+pub(crate) mod reclaim;
 pub(crate) mod table;
 
 use reconcile::{Finding, Severity};

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use futures_util::stream::FuturesUnordered;
 use rbd::CreateOptions;
+use tracing::Instrument;
 
 use crate::{
-    Store,
+    Operation, Store, connection,
+    counters::Measured,
     error::{Error, Result},
     hash::{self, Hashers},
     leftover,
@@ -16,7 +18,7 @@ use crate::{
 };
 
 /// The most that one upload holds in memory, unless a single chunk is more.
-const LARGEST_WINDOW: u64 = 64 << 20;
+pub(crate) const LARGEST_WINDOW: u64 = 64 << 20;
 
 /// How often an id that was found taken, and freed, is tried again: others may be at it too.
 const ATTEMPTS: usize = 3;
@@ -72,14 +74,24 @@ impl Store {
     /// `AlreadyExists`, also while somebody else is storing it; `BadConfiguration` for an unknown digest; `StorageFull`,
     /// `PermissionDenied`, `Timeout`.
     pub async fn add(&self, id: &str, options: AddOptions) -> Result<Writer> {
+        let measured = self.meters().begin(Operation::Add, id);
+        let begun = self.begin_add(id, options, &measured).instrument(measured.span().clone()).await;
+        if begun.is_err() {
+            measured.end(&begun);
+        }
+        begun
+    }
+
+    async fn begin_add(&self, id: &str, options: AddOptions, measured: &Measured) -> Result<Writer> {
         let digest = hash::algorithm(&options.hash_algorithm)?;
         let config = self.config();
+        let pool = self.ready().await?;
         let create = CreateOptions {
             order: Some(config.order()?),
+            features: connection::features(pool.cluster())?,
             data_pool: config.data_pool.clone(),
             ..CreateOptions::default()
         };
-        let pool = self.ready().await?;
         let mut taken = rbd::Error {
             kind: rbd::ErrorKind::AlreadyExists,
             operation: "store image",
@@ -100,6 +112,7 @@ impl Store {
                         upload,
                         interest: Some(interest),
                         store: self.clone(),
+                        measured: measured.clone(),
                         hashers,
                         share: self.budget().share(window.min(LARGEST_WINDOW).max(config.chunk_bytes() as u64)),
                         chunk: None,

@@ -51,8 +51,8 @@ pub(crate) struct Place {
 pub(crate) struct Buffer {
     memory: Option<MmapMut>,
     budget: Budget,
-    // Given back after the memory is.
-    _place: Place,
+    /// Given back after the memory is.
+    place: Option<Place>,
 }
 
 impl Budget {
@@ -78,6 +78,12 @@ impl Budget {
         reused
     }
 
+    /// Whether one more spare buffer is within what nobody uses.
+    fn has_room_for(&self, spare: &[MmapMut], bytes: usize) -> bool {
+        let spare: usize = spare.iter().map(|buffer| units(buffer.len())).sum();
+        spare + units(bytes) <= self.0.units.available_permits()
+    }
+
     fn spare(&self) -> std::sync::MutexGuard<'_, Vec<MmapMut>> {
         self.0.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -100,7 +106,7 @@ impl Share {
     pub(crate) async fn buffer(&self, bytes: usize) -> Buffer {
         let place = self.wait(bytes).await;
         let memory = self.budget.reuse(bytes).unwrap_or_else(|| allocate(bytes));
-        Buffer { memory: Some(memory), budget: self.budget.clone(), _place: place }
+        Buffer { memory: Some(memory), budget: self.budget.clone(), place: Some(place) }
     }
 
     async fn wait(&self, bytes: usize) -> Place {
@@ -125,6 +131,11 @@ impl Buffer {
         self.memory.as_ref().expect("taken only when dropped")
     }
 
+    /// Gives its place back already: it goes to somebody who may keep it for as long as they like.
+    pub(crate) fn let_go(&mut self) {
+        self.place = None;
+    }
+
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         self.memory.as_mut().expect("taken only when dropped")
     }
@@ -134,7 +145,11 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let Some(memory) = self.memory.take() else { return };
         let mut spare = self.budget.spare();
-        if self.budget.idle() { spare.clear() } else { spare.push(memory) }
+        if self.budget.idle() {
+            spare.clear();
+        } else if self.place.is_some() || self.budget.has_room_for(&spare, memory.len()) {
+            spare.push(memory);
+        }
     }
 }
 
@@ -216,6 +231,14 @@ mod tests {
         assert_eq!(budget.spare().len(), 0, "12 in use and 8 spare would be more than 16");
         drop(place);
         drop(share.buffer(8 * MIB).await);
+        assert_eq!(budget.spare().len(), 1);
+        let mut gone = share.buffer(8 * MIB).await;
+        gone.let_go();
+        let place = at_once(share.place(16 * MIB)).await;
+        assert!(place.is_some(), "what was let go does not count");
+        drop(gone);
+        assert_eq!(budget.spare().len(), 0, "and is not kept where there is no room for it");
+        drop((place, share.buffer(8 * MIB).await));
         assert_eq!(budget.spare().len(), 1);
         drop(share);
         assert_eq!(budget.spare().len(), 0, "nobody is left to use it");

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
 };
@@ -129,7 +129,8 @@ impl Meters {
             seconds = field::Empty,
             error = field::Empty,
         );
-        Measured { meters: self.clone(), operation, span, begun: Instant::now(), bytes: 0, ended: false }
+        let (bytes, ended) = (AtomicU64::new(0), AtomicBool::new(false));
+        Measured(Arc::new(UnderWay { meters: self.clone(), operation, span, begun: Instant::now(), bytes, ended }))
     }
 
     /// Runs an operation that takes no data in its span, and counts it.
@@ -140,60 +141,77 @@ impl Meters {
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
         let measured = self.begin(operation, image);
-        let result = work.instrument(measured.span.clone()).await;
+        let result = work.instrument(measured.span().clone()).await;
         measured.end(&result);
         result
     }
 }
 
-/// An operation under way. Dropped before its end is told, it counts as dropped.
+/// An operation under way. When the last clone is dropped before its end was told, it counts as dropped.
+#[derive(Debug, Clone)]
+pub(crate) struct Measured(Arc<UnderWay>);
+
 #[derive(Debug)]
-pub(crate) struct Measured {
+struct UnderWay {
     meters: Meters,
     operation: Operation,
     span: Span,
     begun: Instant,
-    bytes: u64,
-    ended: bool,
+    bytes: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl Measured {
-    /// Data was taken or given.
-    #[cfg_attr(not(test), expect(dead_code, reason = "uploads and downloads count theirs next"))]
-    pub(crate) fn add_bytes(&mut self, bytes: u64) {
-        self.bytes += bytes;
-        self.cells().bytes.fetch_add(bytes, Relaxed);
+    /// The operation's span, to do its work in.
+    pub(crate) fn span(&self) -> &Span {
+        &self.0.span
     }
 
-    /// It ended so.
-    pub(crate) fn end<T>(mut self, result: &Result<T>) {
-        self.ended = true;
-        let elapsed = self.begun.elapsed();
-        self.cells().nanoseconds.fetch_add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Relaxed);
-        self.span.record("bytes", self.bytes).record("seconds", elapsed.as_secs_f64());
+    /// Data was taken or given.
+    pub(crate) fn add_bytes(&self, bytes: u64) {
+        self.0.bytes.fetch_add(bytes, Relaxed);
+        self.0.cells().bytes.fetch_add(bytes, Relaxed);
+    }
+
+    /// It ended so. Told again, it stays as it was first.
+    pub(crate) fn end<T>(&self, result: &Result<T>) {
+        let UnderWay { span, ended, .. } = &*self.0;
+        if ended.swap(true, Relaxed) {
+            return;
+        }
+        let elapsed = self.0.record();
+        self.0.cells().nanoseconds.fetch_add(u64::try_from(elapsed.as_nanos()).unwrap_or(u64::MAX), Relaxed);
         match result {
             Ok(_) => {
-                self.cells().done.fetch_add(1, Relaxed);
-                tracing::debug!(parent: &self.span, "done");
+                self.0.cells().done.fetch_add(1, Relaxed);
+                tracing::debug!(parent: span, "done");
             }
             Err(error) => {
-                self.cells().failed.fetch_add(1, Relaxed);
-                self.span.record("error", field::display(error));
-                tracing::debug!(parent: &self.span, %error, "failed");
+                self.0.cells().failed.fetch_add(1, Relaxed);
+                span.record("error", field::display(error));
+                tracing::debug!(parent: span, %error, "failed");
             }
         }
     }
+}
 
+impl UnderWay {
     fn cells(&self) -> &Cells {
         &self.meters.0[self.operation as usize]
     }
+
+    fn record(&self) -> Duration {
+        let elapsed = self.begun.elapsed();
+        self.span.record("bytes", self.bytes.load(Relaxed)).record("seconds", elapsed.as_secs_f64());
+        elapsed
+    }
 }
 
-impl Drop for Measured {
+impl Drop for UnderWay {
     fn drop(&mut self) {
-        if !self.ended {
+        if !*self.ended.get_mut() {
             self.cells().dropped.fetch_add(1, Relaxed);
-            self.span.record("bytes", self.bytes).record("seconds", self.begun.elapsed().as_secs_f64());
+            self.record();
             tracing::debug!(parent: &self.span, "dropped");
         }
     }
@@ -215,7 +233,7 @@ mod tests {
         assert!(futures_util::poll!(dropped.as_mut()).is_pending());
         assert_eq!(meters.read().of(Operation::Delete).begun, 3);
         drop(dropped);
-        let mut add = meters.begin(Operation::Add, "d");
+        let add = meters.begin(Operation::Add, "d");
         add.add_bytes(5);
         assert_eq!((meters.read().of(Operation::Add).bytes, meters.read().of(Operation::Add).done), (5, 0));
         add.end(&Ok(()));

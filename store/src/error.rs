@@ -1,6 +1,7 @@
 //! What can go wrong, named by what a caller does about it.
 
 use crate::{
+    clone::NotCloneable,
     location::{BadLocation, Location},
     oslo::BadConf,
 };
@@ -48,6 +49,14 @@ pub enum Error {
         location: Location,
         /// The cluster that the store is connected to.
         fsid: String,
+    },
+    /// The image cannot be cloned, or not so.
+    #[error("NotCloneable: {location}: {reason}")]
+    NotCloneable {
+        /// Its location.
+        location: String,
+        /// What keeps it from being cloned.
+        reason: NotCloneable,
     },
     /// A setting that cannot work.
     #[error("BadConfiguration: {0}")]

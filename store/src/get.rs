@@ -7,63 +7,25 @@
 
 mod alive;
 mod pieces;
+mod reader;
 
-use std::{
-    ops::{Bound, RangeBounds},
-    pin::Pin,
-    task::{Context, Poll, ready},
-};
+use std::ops::{Bound, RangeBounds};
 
-use bytes::Bytes;
-use futures_util::{
-    Stream,
-    future::BoxFuture,
-    stream::{FuturesOrdered, StreamExt},
-};
 use rbd::{Features, Image, ImageStat, ObjectMap, OpenOptions, Snapshot};
 
+pub use self::reader::Reader;
 use self::{
     alive::Alive,
-    pieces::{Piece, Pieces},
+    pieces::Pieces,
+    reader::{LONGEST_READ, Source},
 };
 use crate::{
     Store,
+    add::LARGEST_WINDOW,
+    counters::Operation,
     error::{Error, Result},
     location::Location,
 };
-
-/// The most bytes of one read.
-const LONGEST_READ: u64 = 4 << 20;
-
-/// What holes are given as.
-static ZEROES: [u8; 1 << 20] = [0; 1 << 20];
-
-/// A range of an image, as a stream of its bytes in pieces of a few MiB at most.
-///
-/// A window of [`Config::window`](crate::Config::window) chunks is read ahead, as soon as the stream is polled. A piece that
-/// was given out belongs to the caller, and no longer to the window.
-pub struct Reader {
-    image: Image,
-    alive: Alive,
-    path: String,
-    /// A piece of zeroes may be a missing object only where pieces are of one object each.
-    plain: bool,
-    pieces: Pieces,
-    ahead: FuturesOrdered<BoxFuture<'static, Result<Ahead>>>,
-    /// Bytes of the reads under way and of those not yet given out, and how many there may be.
-    in_flight: usize,
-    window: usize,
-    /// Of the hole that is being given out.
-    zeroes: u64,
-    remaining: u64,
-    size: u64,
-}
-
-/// What comes next.
-enum Ahead {
-    Zeroes(u64),
-    Data(Bytes),
-}
 
 /// What is known of a stored image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,9 +50,71 @@ impl Store {
     /// # Errors
     /// `NotFound`; `ForeignCluster`; `Invalid` for a range that starts beyond the end, or runs backwards.
     pub async fn get(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<Reader> {
-        let pool = self.pool_of(location).await?;
+        let measured = self.meters().begin(Operation::Get, location.image());
+        match self.open_pieces(location, range).await {
+            Ok((source, pieces)) => {
+                let window = (self.config().window * self.config().chunk_bytes()) as u64;
+                Ok(Reader::new(
+                    source,
+                    pieces,
+                    self.budget().share(window.clamp(LONGEST_READ, LARGEST_WINDOW)),
+                    measured,
+                ))
+            }
+            Err(error) => {
+                let failed = Err(error);
+                measured.end(&failed);
+                failed
+            }
+        }
+    }
+
+    /// What is known of a stored image.
+    ///
+    /// # Errors
+    /// `NotFound`, `ForeignCluster`.
+    pub async fn stat(&self, location: &Location) -> Result<Stat> {
+        let stat = async {
+            let image = self.open_to_read(location).await?;
+            let stat = async {
+                let stat = image.stat().await?;
+                Ok(Stat {
+                    image_id: image.id().await?,
+                    bytes: stat.size,
+                    used: image.used().await?,
+                    object_size: stat.object_size,
+                    features: image.features().await?,
+                    snapshots: image.snapshots().await?,
+                })
+            };
+            let stat = stat.await;
+            image.close().await?;
+            stat
+        };
+        self.meters().measure(Operation::Stat, location.image(), stat).await
+    }
+
+    /// How long an image is, in bytes.
+    ///
+    /// # Errors
+    /// `NotFound`, `ForeignCluster`.
+    pub async fn size(&self, location: &Location) -> Result<u64> {
+        let size = async {
+            let image = self.open_to_read(location).await?;
+            let stat = image.stat().await;
+            image.close().await?;
+            Ok(stat?.size)
+        };
+        self.meters().measure(Operation::Stat, location.image(), size).await
+    }
+
+    async fn open_to_read(&self, location: &Location) -> Result<Image> {
         let options = OpenOptions { read_only: true, snapshot: location.snapshot().map(Into::into) };
-        let image = pool.open_image(location.image(), options).await?;
+        Ok(self.pool_of(location).await?.open_image(location.image(), options).await?)
+    }
+
+    async fn open_pieces(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<(Source, Pieces)> {
+        let image = self.open_to_read(location).await?;
         let stat = image.stat().await?;
         let (start, end) = bounds(range, stat.size)?;
         let id = image.id().await?;
@@ -111,51 +135,7 @@ impl Store {
         if pieces.have_holes() {
             alive.check().await?;
         }
-        Ok(Reader {
-            path: pool.path(location.image()),
-            image,
-            alive,
-            plain,
-            ahead: FuturesOrdered::new(),
-            in_flight: 0,
-            window: (self.config().window * self.config().chunk_bytes()).max(pieces.longest()),
-            zeroes: 0,
-            remaining: pieces.bytes(),
-            pieces,
-            size: stat.size,
-        })
-    }
-
-    /// What is known of a stored image.
-    ///
-    /// # Errors
-    /// `NotFound`, `ForeignCluster`.
-    pub async fn stat(&self, location: &Location) -> Result<Stat> {
-        let reader = self.get(location, 0..0).await?;
-        let image = &reader.image;
-        let stat = async {
-            Ok(Stat {
-                image_id: image.id().await?,
-                bytes: reader.size,
-                used: image.used().await?,
-                object_size: image.stat().await?.object_size,
-                features: image.features().await?,
-                snapshots: image.snapshots().await?,
-            })
-        };
-        let stat = stat.await;
-        reader.close().await?;
-        stat
-    }
-
-    /// How long an image is, in bytes.
-    ///
-    /// # Errors
-    /// `NotFound`, `ForeignCluster`.
-    pub async fn size(&self, location: &Location) -> Result<u64> {
-        let reader = self.get(location, 0..0).await?;
-        reader.image.close().await?;
-        Ok(reader.size)
+        Ok((Source { image, alive, plain, size: stat.size }, pieces))
     }
 }
 
@@ -206,112 +186,9 @@ async fn believed_map(
     }
 }
 
-/// Whether what was read may have come from a missing object.
-fn may_be_missing(data: &[u8], plain: bool) -> bool {
-    // Elsewhere a piece is made of parts of several objects, however small.
-    if plain { data.chunks(ZEROES.len()).all(|part| *part == ZEROES[..part.len()]) } else { data.contains(&0) }
-}
-
-impl Reader {
-    /// How long the image is, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// How many bytes are still to come.
-    #[must_use]
-    pub fn remaining(&self) -> u64 {
-        self.remaining
-    }
-
-    /// Closes the image and waits for it. Dropping the reader closes it in the background.
-    ///
-    /// # Errors
-    /// As librbd reports them.
-    pub async fn close(self) -> Result<()> {
-        drop(self.ahead);
-        Ok(self.image.close().await?)
-    }
-
-    fn read_ahead(&mut self) {
-        while self.in_flight + self.pieces.longest() <= self.window {
-            let Some(piece) = self.pieces.next() else { break };
-            match piece {
-                Piece::Hole { length } => self.ahead.push_back(Box::pin(std::future::ready(Ok(Ahead::Zeroes(length))))),
-                Piece::Data { offset, length } => {
-                    self.in_flight += length;
-                    let read = self.read(offset, length);
-                    self.ahead.push_back(Box::pin(read));
-                }
-            }
-        }
-    }
-
-    /// Reads a piece; submitted now.
-    fn read(&self, offset: u64, length: usize) -> impl Future<Output = Result<Ahead>> + Send + use<> {
-        let read = self.image.read(offset, length);
-        let (alive, path, plain) = (self.alive.clone(), self.path.clone(), self.plain);
-        async move {
-            let data = read.await?;
-            // A snapshot does not shrink: fewer bytes than asked for are an error, never the end.
-            if data.len() != length {
-                return Err(Error::Invalid(format!("{path} gave {} bytes of {length} at {offset}", data.len())));
-            }
-            if may_be_missing(&data, plain) {
-                alive.check().await?;
-            }
-            Ok(Ahead::Data(data))
-        }
-    }
-
-    fn give(&mut self, data: Bytes) -> Poll<Option<Result<Bytes>>> {
-        self.remaining -= data.len() as u64;
-        Poll::Ready(Some(Ok(data)))
-    }
-}
-
-impl Stream for Reader {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
-            if self.zeroes > 0 {
-                let length = self.zeroes.min(ZEROES.len() as u64);
-                self.zeroes -= length;
-                return self.give(Bytes::from_static(&ZEROES[..length as usize]));
-            }
-            self.read_ahead();
-            match ready!(self.ahead.poll_next_unpin(context)) {
-                None => return Poll::Ready(None),
-                Some(Ok(Ahead::Zeroes(length))) => self.zeroes = length,
-                Some(Ok(Ahead::Data(data))) => {
-                    self.in_flight -= data.len();
-                    return self.give(data);
-                }
-                Some(Err(error)) => {
-                    self.pieces.stop();
-                    self.ahead.clear();
-                    return Poll::Ready(Some(Err(error)));
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A piece of one object is zeroes as a whole when that is missing; elsewhere any zero may come from a missing one.
-    #[test]
-    fn what_may_be_missing() {
-        let mut data = vec![0; ZEROES.len() + 10];
-        assert!(may_be_missing(&data, true) && may_be_missing(&data, false));
-        data[ZEROES.len() + 9] = 1;
-        assert!(!may_be_missing(&data, true) && may_be_missing(&data, false));
-        assert!(!may_be_missing(&[1; 9], false));
-    }
 
     #[test]
     fn ranges_end_with_the_image() {

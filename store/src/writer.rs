@@ -5,7 +5,6 @@
 //! is found to be one, is not written.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     mem,
     pin::{Pin, pin},
@@ -13,12 +12,14 @@ use std::{
 
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, stream::FuturesUnordered};
+use tracing::Instrument;
 
 use crate::{
     Store,
     add::Added,
     budget::{Buffer, Place, Share},
     claim::Interest,
+    counters::Measured,
     error::{Error, Result},
     hash::{Hashers, Verifier},
     location::SNAPSHOT,
@@ -40,6 +41,7 @@ pub struct Writer {
     pub(crate) upload: Upload,
     pub(crate) interest: Option<Interest>,
     pub(crate) store: Store,
+    pub(crate) measured: Measured,
     pub(crate) hashers: Hashers,
     pub(crate) share: Share,
     /// The buffer being filled.
@@ -109,7 +111,12 @@ impl Writer {
     /// # Errors
     /// `SizeMismatch` beyond the announced size; `Rejected`; what an earlier write failed with: `StorageFull`, `Timeout`, …. The
     /// upload cannot be continued after an error, nor after this future was dropped half-way.
-    pub async fn write(&mut self, mut data: Bytes) -> Result<()> {
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        let written = self.take_data(data).await;
+        self.tell(written)
+    }
+
+    async fn take_data(&mut self, mut data: Bytes) -> Result<()> {
         self.begin(data.len() as u64)?;
         while !data.is_empty() {
             if self.chunk.is_none() && data.len() >= self.chunk_bytes {
@@ -135,13 +142,18 @@ impl Writer {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn skip(&mut self, length: u64) -> Result<()> {
+        let skipped = self.take_hole(length).await;
+        self.tell(skipped)
+    }
+
+    async fn take_hole(&mut self, mut length: u64) -> Result<()> {
         self.begin(length)?;
-        let mut length = length;
         while length > 0 {
             let chunk_bytes = self.chunk_bytes as u64;
             if self.chunk.as_ref().is_none_or(|chunk| chunk.filled == 0) && length >= chunk_bytes {
                 let whole = length - length % chunk_bytes;
                 self.hashers.zeroes(whole).await?;
+                self.measured.add_bytes(whole);
                 self.submitted += whole;
                 length -= whole;
                 continue;
@@ -165,6 +177,11 @@ impl Writer {
     /// # Errors
     /// `Source`; and as [`write`](Self::write).
     pub async fn read_from(&mut self, file: &mut SparseFile) -> Result<u64> {
+        let read = self.take_piece(file).await;
+        self.tell(read)
+    }
+
+    async fn take_piece(&mut self, file: &mut SparseFile) -> Result<u64> {
         self.begin(0)?;
         let Chunk { mut buffer, filled, holes } = match self.chunk.take() {
             Some(chunk) => chunk,
@@ -192,7 +209,7 @@ impl Writer {
         self.chunk = (chunk.filled > 0).then_some(chunk);
         if let Piece::Hole(length) = piece {
             self.broken = false;
-            self.skip(length).await?;
+            self.take_hole(length).await?;
         }
         self.check_announced()?;
         self.submit_if_full().await?;
@@ -216,7 +233,11 @@ impl Writer {
         // Dropped when the caller goes away: then nobody learns the location, and the image goes too.
         let _interest = self.interest.take();
         let undo = |(_, remains): (Added, Remains)| remains.clear();
-        let (added, _remains) = background.finish(self.complete(), undo).await?;
+        let measured = self.measured.clone();
+        let complete = self.complete().instrument(measured.span().clone());
+        let stored = background.finish(complete, undo).await;
+        measured.end(&stored);
+        let (added, _remains) = stored?;
         Ok(added)
     }
 
@@ -246,7 +267,8 @@ impl Writer {
             }
         };
         let location = store.location_of(remains.name());
-        let metadata = BTreeMap::new();
+        let backend = store.config().backend.clone();
+        let metadata = backend.map(|backend| ("store".to_owned(), backend)).into_iter().collect();
         Ok((Added { location, bytes, checksum, multihash, metadata }, remains))
     }
 
@@ -261,12 +283,21 @@ impl Writer {
         }
         let image = self.upload.image();
         image.flush().await?;
+        tracing::debug!(target: "store::stored", bytes = self.submitted, "all data is stored");
         if self.image_size != self.submitted {
             image.resize(self.submitted).await?;
         }
         image.create_snapshot(SNAPSHOT).await?;
         image.protect_snapshot(SNAPSHOT).await?;
         UploadMark::clear(image).await
+    }
+
+    /// An upload ends with its first error, whatever becomes of the writer.
+    fn tell<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.measured.end(&result);
+        }
+        result
     }
 
     /// The buffer being filled.
@@ -297,6 +328,7 @@ impl Writer {
 
     /// Hands a chunk to the digests and to librbd.
     async fn submit(&mut self, data: Bytes, thin: bool) -> Result<()> {
+        self.measured.add_bytes(data.len() as u64);
         let end = self.submitted + data.len() as u64;
         if end > self.image_size {
             let size = end.max(self.image_size + self.image_size.clamp(STEPS.0, STEPS.1));

@@ -41,11 +41,22 @@ fn a_named_lock_is_one_holders_until_it_lapses() {
         assert_eq!(lockers.len(), 1);
         assert_eq!(lockers[0].client, format!("client.{}", pool.cluster().instance_id()));
         assert_eq!(lockers[0].cookie, "one");
+        pool.renew_lock("lock", "apply", "one", "a test", minute).await.unwrap();
+        let other = Cluster::connect(options()).await.unwrap();
+        let there = other.pool("images").await.unwrap().in_namespace(pool.namespace()).await.unwrap();
+        let error = there.renew_lock("lock", "apply", "one", "a test", minute).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "the same cookie of another client: {error}");
         pool.unlock_object("lock", "apply", "one").await.unwrap();
+        let error = pool.renew_lock("lock", "apply", "one", "a test", minute).await.unwrap_err();
+        assert_eq!(error.kind, ErrorKind::NotFound, "what has lapsed is not renewed: {error}");
         assert_eq!(pool.unlock_object("lock", "apply", "one").await.unwrap_err().kind, ErrorKind::NotFound);
         assert_eq!(pool.object_lockers("lock", "apply").await.unwrap(), []);
         pool.lock_object("lock", "apply", "two", "", Duration::from_secs(1)).await.unwrap();
         tokio::time::sleep(Duration::from_millis(1500)).await;
         pool.lock_object("lock", "apply", "three", "", minute).await.unwrap();
+        let dead = there.object_lockers("lock", "apply").await.unwrap().remove(0);
+        there.break_object_lock("lock", "apply", &dead).await.unwrap();
+        assert_eq!(there.break_object_lock("lock", "apply", &dead).await.unwrap_err().kind, ErrorKind::NotFound);
+        there.lock_object("lock", "apply", "four", "", minute).await.unwrap();
     });
 }

@@ -1,6 +1,6 @@
 use std::time::{Duration, SystemTime};
 
-use rbd::{ErrorKind, OpenOptions, TrashSource};
+use rbd::{ErrorKind, OpenOptions, TrashSource, TrashState};
 
 use crate::scratch::{MIB, golden, image, in_scratch};
 
@@ -70,5 +70,35 @@ fn a_trashed_image_still_shows_its_writer() {
         writer.acquire_lock().await.unwrap();
         assert_eq!(pool.trash_move("a", Duration::ZERO).await.unwrap_err().kind, ErrorKind::Busy);
         writer.close().await.unwrap();
+    });
+}
+
+/// librbd moves in several writes and marks the entry while it is at it. Cut off there, the image can be neither restored nor
+/// removed by librbd any more: the mark must be read, and taken away, by somebody else.
+#[test]
+fn a_move_that_was_cut_off_can_be_ended() {
+    in_scratch(async |pool| {
+        golden(&pool, "a", MIB, b"data").await;
+        assert_eq!(pool.trash_state("nothing").await.unwrap(), None);
+        pool.trash_move("a", Duration::ZERO).await.unwrap();
+        let id = pool.trash_list().await.unwrap().remove(0).id;
+        assert_eq!(pool.trash_state(&id).await.unwrap(), Some(TrashState::Normal));
+        assert_eq!(pool.name_of(&id).await.unwrap(), None);
+        assert_eq!(pool.trash_state(&id[..id.len() - 1]).await.unwrap(), None, "another id that begins like it");
+
+        pool.trash_set_state(&id, TrashState::Normal, TrashState::Moving).await.unwrap();
+        assert_eq!(pool.trash_state(&id).await.unwrap(), Some(TrashState::Moving));
+        assert_eq!(pool.trash_restore(&id, "a").await.unwrap_err().kind, ErrorKind::Busy);
+        assert!(pool.trash_remove(&id, true, rbd::silent()).await.is_err());
+        let wrong = pool.trash_set_state(&id, TrashState::Removing, TrashState::Normal).await;
+        assert!(wrong.is_err(), "it is in neither state");
+
+        pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap();
+        pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap(); // is there already
+        pool.trash_restore(&id, "a").await.unwrap();
+        assert_eq!(pool.name_of(&id).await.unwrap().as_deref(), Some("a"));
+        assert_eq!(pool.name_of(&id[..id.len() - 1]).await.unwrap(), None, "another id that begins like it");
+        let gone = pool.trash_set_state(&id, TrashState::Moving, TrashState::Normal).await.unwrap_err();
+        assert_eq!(gone.kind, ErrorKind::NotFound);
     });
 }

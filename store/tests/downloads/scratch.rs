@@ -1,9 +1,9 @@
 //! A namespace of its own for each test, so that they run side by side; emptied and removed at the end.
 
-use std::{future::Future, process::Command, time::Duration};
+use std::{future::Future, process::Command, sync::LazyLock, time::Duration};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{TryStreamExt, future::join_all};
 use store::{AddOptions, Added, Config, Error, Location, Reader, Store};
 
 pub(crate) const MIB: usize = 1 << 20;
@@ -23,9 +23,11 @@ pub(crate) fn in_scratch<F: Future<Output = ()>>(settings: Config, test: impl Fn
         let store = Store::open(Config { pool: format!("images/{namespace}"), ..settings }).await.unwrap();
         let scratch = std::sync::Arc::new(Scratch { store, namespace });
         test(scratch.clone()).await;
-        for image in scratch.store.pool().images().await.unwrap() {
+        let images = scratch.store.pool().images().await.unwrap();
+        let deletions = images.iter().map(|image| async {
             scratch.store.delete(&scratch.store.location_of(&image.name)).await.unwrap();
-        }
+        });
+        join_all(deletions).await;
         run("rbd", &["namespace", "rm", &format!("images/{}", scratch.namespace)]);
         scratch.store.settled().await;
     });
@@ -75,15 +77,23 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
     output.stdout
 }
 
-/// Bytes without pattern and without zeroes, the same for the same seed (xorshift).
+/// Bytes without zeroes, the same for the same seed: no two mebibytes alike, and none of them with a pattern (xorshift).
 pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut bytes = vec![0; length.next_multiple_of(8)];
-    for word in bytes.chunks_exact_mut(8) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        word.copy_from_slice(&(state | 0x0101_0101_0101_0101).to_le_bytes());
+    static MEBIBYTE: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut next = || {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            (state | 0x0101_0101_0101_0101).to_le_bytes()
+        };
+        std::iter::repeat_with(&mut next).take(MIB / 8).flatten().collect()
+    });
+    let mut bytes = Vec::with_capacity(length.next_multiple_of(MIB));
+    for number in 0..length.div_ceil(MIB) as u64 {
+        let stamp = ((seed << 32) + number).wrapping_mul(0x9E37_79B9_7F4A_7C15) | 0x0101_0101_0101_0101;
+        bytes.extend_from_slice(&stamp.to_le_bytes());
+        bytes.extend_from_slice(&MEBIBYTE[8..]);
     }
     bytes.truncate(length);
     bytes

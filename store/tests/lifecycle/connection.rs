@@ -119,3 +119,55 @@ fn another_clusters_location_is_refused() {
         assert_eq!((deletes.begun, deletes.done, deletes.failed), (2, 1, 1));
     });
 }
+
+/// An embedder exports what its store does, and cannot if bytes and failures are known to nobody.
+#[test]
+fn what_a_store_does_is_counted() {
+    in_scratch(async |scratch| {
+        let store = Store::open(store::Config { backend: Some("fast".into()), ..scratch.config(2) }).await.unwrap();
+        let tally = |operation| store.counters().of(operation);
+        let mut writer = store.add("counted", AddOptions::default()).await.unwrap();
+        writer.write(vec![7; 3 << 20].into()).await.unwrap();
+        let added = writer.finish().await.unwrap();
+        assert_eq!(added.metadata.get("store").map(String::as_str), Some("fast"));
+        assert!(store.add("counted", AddOptions::default()).await.is_err());
+        drop(store.add("dropped", AddOptions::default()).await.unwrap());
+        store.settled().await;
+        let adds = tally(Operation::Add);
+        assert_eq!((adds.begun, adds.done, adds.failed, adds.dropped, adds.bytes), (3, 1, 1, 1, 3 << 20));
+
+        assert_eq!(get(&store, &added.location).await.unwrap().len(), 3 << 20);
+        drop(store.get(&added.location, ..).await.unwrap());
+        assert!(store.get(&store.location_of("missing"), ..).await.is_err());
+        let gets = tally(Operation::Get);
+        assert_eq!((gets.begun, gets.done, gets.failed, gets.dropped, gets.bytes), (3, 1, 1, 1, 3 << 20));
+
+        store.stat(&added.location).await.unwrap();
+        store.delete(&added.location).await.unwrap();
+        assert_eq!((tally(Operation::Stat).done, tally(Operation::Delete).done), (1, 1));
+        assert!(tally(Operation::Add).time > Duration::ZERO);
+    });
+}
+
+/// A store is used from many tasks at once, and so are the uploads and downloads begun by it.
+#[test]
+fn everything_may_be_sent_and_shared() {
+    fn shared<T: Send + Sync + 'static>() {}
+    fn sent<T: Send + 'static>() {}
+    shared::<Store>();
+    shared::<store::Config>();
+    shared::<store::OsloConf>();
+    shared::<Error>();
+    sent::<store::Writer>();
+    sent::<store::Reader>();
+    let futures = |store: &'static Store, location: &'static store::Location| {
+        fn sent<T: Send>(_: T) {}
+        sent(store.add("id", AddOptions::default()));
+        sent(store.get(location, ..));
+        sent(store.delete(location));
+        sent(store.clone_image(location, "pool", "name", store::CloneOptions::default()));
+        sent(store.flatten("pool", "name", rbd::silent()));
+        sent(store.children(location));
+    };
+    let _ = futures;
+}

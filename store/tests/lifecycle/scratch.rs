@@ -1,6 +1,11 @@
 //! An RBD namespace of its own for each test, so that they run side by side; emptied and removed at the end.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    io::Write,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use rbd::{Cluster, ConnectOptions, OpenOptions, Pool};
 use store::{AddOptions, Config, Location, Store};
@@ -79,6 +84,28 @@ impl Scratch {
         let data = image.read(0, size.min(64) as usize).await.unwrap();
         image.close().await.unwrap();
         format!("{id} {size} {snapshots:?} {data:?}")
+    }
+
+    /// Runs `rados` in the namespace, with that input, and returns its output.
+    pub(crate) fn rados(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
+        let place = ["-p", self.pool.name(), "-N", self.pool.namespace()];
+        let mut child = Command::new("rados")
+            .args(place)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("rados of ceph-common");
+        child.stdin.take().unwrap().write_all(input).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "rados {args:?}");
+        output.stdout
+    }
+
+    /// Runs `rbd`.
+    pub(crate) fn rbd(&self, args: &[&str]) {
+        let status = Command::new("rbd").args(args).status().expect("rbd of ceph-common");
+        assert!(status.success(), "rbd {args:?}");
     }
 
     /// What is in the trash, by name.

@@ -2,10 +2,7 @@
 //!
 //! `GLANCE_RBD_LONG` strikes after every line of a plan of thirty steps, and kills at many random moments more.
 
-use std::{
-    path::Path,
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -238,7 +235,8 @@ fn a_truncated_journal_does_no_harm() {
     cloud.apply(&plan).ok();
     let trash = cloud.trash();
     let whole = std::fs::read(journal_of(&plan)).unwrap();
-    let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end + 1).collect();
+    let ends: Vec<usize> =
+        whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(end, _)| end + 1).collect();
     for end in ends.iter().flat_map(|end| [*end, end + 20]).filter(|end| *end < whole.len()) {
         std::fs::write(journal_of(&plan), &whole[..end]).unwrap();
         let ran = cloud.apply(&plan);

@@ -60,7 +60,9 @@ fn stale_database() {
     cloud.garbage(1);
     let plan = cloud.plan(&[]);
     let aged = |table: &str| {
-        format!("UPDATE {table} SET created_at = datetime(created_at, '-1 hour'), updated_at = datetime(updated_at, '-1 hour');")
+        format!(
+            "UPDATE {table} SET created_at = datetime(created_at, '-1 hour'), updated_at = datetime(updated_at, '-1 hour');"
+        )
     };
     cloud.database.sql(&(aged("images") + &aged("image_locations")));
     refused(&cloud, &plan, "older than what is in the pool");
@@ -173,7 +175,10 @@ fn refused_to_the_byte() {
     let plan = cloud.plan(&[]);
     let before = bytes_of(&cloud);
     let other = TestDatabase::new();
-    assert_eq!(with_database(&cloud, &forged(&cloud, &plan, |plan| plan["fsid"] = "x".into()), &[&other.url()]).code, 1);
+    assert_eq!(
+        with_database(&cloud, &forged(&cloud, &plan, |plan| plan["fsid"] = "x".into()), &[&other.url()]).code,
+        1
+    );
     let dry = cloud.applying(&plan, &[]).output().unwrap();
     assert_eq!(dry.status.code(), Some(0));
     assert_eq!(bytes_of(&cloud), before);
@@ -191,7 +196,9 @@ fn full_pool() {
     // The trash is there from before, as in any pool that ever removed an image.
     let quota = |bytes: &str| sh("ceph", &["osd", "pool", "set-quota", &cloud.pool.0, "max_bytes", bytes]);
     quota("4096");
-    wait_for(|| sh("ceph", &["osd", "dump", "--format", "json"]).contains(&format!("\"{}\"", cloud.pool.0)) && is_full(&cloud));
+    wait_for(|| {
+        sh("ceph", &["osd", "dump", "--format", "json"]).contains(&format!("\"{}\"", cloud.pool.0)) && is_full(&cloud)
+    });
     let ran = cloud.apply(&plan);
     let applied = ran.json();
     let full = results(&applied).iter().all(|result| result == "done");

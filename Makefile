@@ -24,13 +24,13 @@ test: ## All tests, against a real Ceph and a real Glance
 	docker/deps build test
 	tests/run
 
-test-long: ## What takes longer: the bindings under valgrind
+test-long: ## What takes longer: valgrind, 100,000 images, the tests' long variants
 	docker/deps build test
 	tests/run --long
 
 bench: ## Side by side with the stock driver and rbd, as ratios
 	docker/deps build test
-	$(CARGO) build --release
+	$(CARGO) build --release --package glance-rbd --package glance-rbd-store --bins --example bench
 	bench/run
 
 lint: ## Formatting, clippy, documentation, shell scripts: all without a warning

@@ -30,12 +30,18 @@ pub(crate) fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn of_store(error: &store::Error) -> Option<String> {
-    use store::Error;
+    use store::{Error, NotCloneable};
     Some(match error {
         Error::AlreadyExists(_) => "choose another id (--id) or name, or remove what is there first".into(),
         Error::ForeignCluster { .. } => "point --ceph-conf at the cluster that the location names".into(),
         Error::InUse(_) => "see who uses it: rbd status, rbd children, rbd snap ls".into(),
         Error::StorageFull(_) => "see how full it is, and the pool's quota: ceph df; ceph osd pool get-quota".into(),
+        Error::NotCloneable { reason: NotCloneable::OtherNamespace, .. } => {
+            "set rbd_default_clone_format = 2 in ceph.conf, or clone into the image's own namespace".into()
+        }
+        Error::NotCloneable { reason: NotCloneable::Unprotected, .. } => {
+            "protect it: rbd snap protect POOL/IMAGE@SNAPSHOT".into()
+        }
         Error::NotFound(error) | Error::PermissionDenied(error) | Error::Timeout(error) | Error::Backend(error) => {
             return of_ceph(error);
         }
@@ -44,7 +50,6 @@ fn of_store(error: &store::Error) -> Option<String> {
 }
 
 fn of_ceph(error: &rbd::Error) -> Option<String> {
-    const CROSS_DEVICE: i32 = 18;
     let connecting = error.operation == "connect to";
     Some(match error.kind {
         ErrorKind::NotFound if error.operation == "read" => "name the file with --ceph-conf, or set CEPH_CONF".into(),
@@ -61,9 +66,6 @@ fn of_ceph(error: &rbd::Error) -> Option<String> {
         ErrorKind::NotFound if error.object.starts_with("pool ") => "list the pools: ceph osd pool ls".into(),
         ErrorKind::NotFound if error.operation == "open image" => "list the images: glance-rbd image list".into(),
         ErrorKind::PermissionDenied => "check the user's capabilities: ceph auth get client.NAME".into(),
-        _ if error.errno == CROSS_DEVICE => {
-            "a clone of the first kind stays in its parent's namespace: set rbd_default_clone_format = 2".into()
-        }
         ErrorKind::Blocklisted => "run the command again; see ceph osd blocklist ls".into(),
         _ => return None,
     })

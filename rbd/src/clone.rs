@@ -1,10 +1,11 @@
 //! Copy-on-write clones: making them, finding them, and making them independent.
 
 use crate::{
+    class::{encoded, exec},
     create::CreateOptions,
     errno::{ERANGE, Error, ErrorKind, Result, check},
     image::{Image, OpenOptions},
-    pool::Pool,
+    pool::{Pool, RawIoctx},
     progress::Progress,
     strings::{c_strings, owned},
 };
@@ -106,6 +107,35 @@ impl Image {
             }
         })
         .await
+    }
+
+    /// Whether a snapshot has v1 clones, in whatever pool: also where the user may not list images, for every user with
+    /// `profile rbd` may ask each pool this question. (v1 clones are in the namespace of their parent.)
+    ///
+    /// Implements: `rados_exec`.
+    ///
+    /// # Errors
+    /// `PermissionDenied` where it may not be asked; unless the answer of another pool was yes.
+    pub async fn has_v1_clones(&self, snapshot_id: u64) -> Result<bool> {
+        let id = self.id().await?;
+        let pool = self.pool().clone();
+        let parent = [&pool.id().to_le_bytes(), encoded(&id).as_slice(), &snapshot_id.to_le_bytes()].concat();
+        let work = move || {
+            let mut unknown = None;
+            for (pool_id, _) in pool.cluster().list_pools()? {
+                let children = RawIoctx::open(pool.cluster(), pool_id, pool.namespace())
+                    .and_then(|io| exec(&io, "rbd_children", c"get_children", &parent));
+                match children {
+                    Ok(children) if children.iter().any(|&byte| byte != 0) => return Ok(true),
+                    Ok(_) => {}
+                    // No clones in this pool, none that could be (no keys in an erasure-coded one), or the pool has gone.
+                    Err(error) if matches!(error.kind, ErrorKind::NotFound | ErrorKind::Unsupported) => {}
+                    Err(error) => unknown = Some(error),
+                }
+            }
+            unknown.map_or(Ok(false), Err)
+        };
+        self.pool().cluster().blocking("look for the v1 clones of", self.open.path.as_str(), work).await
     }
 
     /// The parent, if the image is a clone that was not flattened.

@@ -4,13 +4,16 @@ use std::{
     ffi::{CStr, c_char},
     path::PathBuf,
     ptr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use crate::{
     completion::blocking,
-    errno::{ERANGE, Result, check},
+    errno::{ERANGE, ErrorKind, Result, check},
     pool::Pool,
     reap::reap,
     strings::{c_string, strings, take_buffer, text},
@@ -50,6 +53,24 @@ struct Connected {
     raw: RawCluster,
     fsid: String,
     timeout: Option<Duration>,
+    /// An operation was refused because this client is blocklisted.
+    blocklisted: Alarm,
+}
+
+/// Set when an operation was refused because its client is blocklisted. Futures keep it, and so not their connection.
+#[derive(Clone, Default)]
+pub(crate) struct Alarm(Arc<AtomicBool>);
+
+impl Alarm {
+    /// Passes a result on, and remembers if it was such a refusal.
+    pub(crate) fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result
+            && error.kind == ErrorKind::Blocklisted
+        {
+            self.0.store(true, Ordering::Relaxed);
+        }
+        result
+    }
 }
 
 struct RawCluster(rbd_sys::rados_t);
@@ -117,29 +138,28 @@ impl Cluster {
     /// As librados reports them. A pool removed meanwhile is left out.
     pub async fn pools(&self) -> Result<Vec<(i64, String)>> {
         let cluster = self.clone();
-        self.blocking("list pools of", "the cluster", move || {
-            let names = strings("list pools of", "the cluster", |buffer, length| {
-                // SAFETY: `buffer` has `length` bytes. librados answers with the length it would have needed.
-                let needed = unsafe { rbd_sys::rados_pool_list(cluster.raw(), buffer, *length) };
-                let full = usize::try_from(needed).is_ok_and(|needed| needed > *length);
-                *length = usize::try_from(needed).unwrap_or(0);
-                if full { -ERANGE } else { needed }
-            })?;
-            let mut pools = Vec::with_capacity(names.len());
-            for name in names {
-                let c_name = c_string("look up pool", &name)?;
-                // SAFETY: a live handle and a C string.
-                match check("look up pool", &name, unsafe {
-                    rbd_sys::rados_pool_lookup(cluster.raw(), c_name.as_ptr())
-                }) {
-                    Ok(id) => pools.push((id, name)),
-                    Err(error) if error.is_not_found() => {}
-                    Err(error) => return Err(error),
-                }
+        self.blocking("list pools of", "the cluster", move || cluster.list_pools()).await
+    }
+
+    pub(crate) fn list_pools(&self) -> Result<Vec<(i64, String)>> {
+        let names = strings("list pools of", "the cluster", |buffer, length| {
+            // SAFETY: `buffer` has `length` bytes. librados answers with the length it would have needed.
+            let needed = unsafe { rbd_sys::rados_pool_list(self.raw(), buffer, *length) };
+            let full = usize::try_from(needed).is_ok_and(|needed| needed > *length);
+            *length = usize::try_from(needed).unwrap_or(0);
+            if full { -ERANGE } else { needed }
+        })?;
+        let mut pools = Vec::with_capacity(names.len());
+        for name in names {
+            let c_name = c_string("look up pool", &name)?;
+            // SAFETY: a live handle and a C string.
+            match check("look up pool", &name, unsafe { rbd_sys::rados_pool_lookup(self.raw(), c_name.as_ptr()) }) {
+                Ok(id) => pools.push((id, name)),
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
             }
-            Ok(pools)
-        })
-        .await
+        }
+        Ok(pools)
     }
 
     /// Sends a command to the monitors, as JSON (`{"prefix":"osd dump","format":"json"}`), and returns its output.
@@ -176,6 +196,48 @@ impl Cluster {
         .await
     }
 
+    /// A setting as this connection has it, by Ceph's name.
+    ///
+    /// Implements: `rados_conf_get`.
+    ///
+    /// # Errors
+    /// `NotFound` for a setting that Ceph does not know.
+    pub fn setting(&self, name: &str) -> Result<String> {
+        let c_name = c_string("read setting", name)?;
+        let mut value: [c_char; 4096] = [0; 4096];
+        // SAFETY: a live handle, a C string, and a buffer of the length given.
+        check("read setting", name, unsafe {
+            rbd_sys::rados_conf_get(self.raw(), c_name.as_ptr(), value.as_mut_ptr(), value.len())
+        })?;
+        Ok(text(&value))
+    }
+
+    /// Whether clones are v1 or v2 unless told otherwise: `rbd_default_clone_format` if it says, else v2 from the day on that
+    /// the cluster takes no client older than Ceph 13.
+    ///
+    /// Implements: `rados_get_min_compatible_client`.
+    ///
+    /// # Errors
+    /// As librados reports them.
+    pub async fn default_clone_format(&self) -> Result<u8> {
+        const MIMIC: i8 = 13;
+        match self.setting("rbd_default_clone_format")?.as_str() {
+            "1" => return Ok(1),
+            "2" => return Ok(2),
+            _auto => {}
+        }
+        let cluster = self.clone();
+        self.blocking("ask for the oldest client of", "the cluster", move || {
+            let (mut seen, mut required) = (0, 0);
+            // SAFETY: a connected handle and two out pointers.
+            let code =
+                unsafe { rbd_sys::rados_get_min_compatible_client(cluster.raw(), &raw mut seen, &raw mut required) };
+            check("ask for the oldest client of", "the cluster", code)?;
+            Ok(if required >= MIMIC { 2 } else { 1 })
+        })
+        .await
+    }
+
     /// Keeps a client off the OSDs for `duration`, so that nothing it still has in flight can land.
     ///
     /// `address` is as [`Watcher::address`](crate::Watcher) gives it.
@@ -208,6 +270,17 @@ impl Cluster {
         unsafe { rbd_sys::rados_get_instance_id(self.raw()) }
     }
 
+    /// Whether an operation of this connection has failed because the client was blocklisted. All others will too: only a
+    /// new connection helps.
+    #[must_use]
+    pub fn is_blocklisted(&self) -> bool {
+        self.0.blocklisted.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn alarm(&self) -> &Alarm {
+        &self.0.blocklisted
+    }
+
     pub(crate) fn timeout(&self) -> Option<Duration> {
         self.0.timeout
     }
@@ -219,7 +292,7 @@ impl Cluster {
         object: impl Into<String>,
         call: impl FnOnce() -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        blocking(self.timeout(), || 0, operation, object, call).await
+        self.alarm().noted(blocking(self.timeout(), || 0, operation, object, call).await)
     }
 
     pub(crate) fn raw(&self) -> rbd_sys::rados_t {
@@ -260,5 +333,5 @@ fn connect(options: &ConnectOptions) -> Result<Cluster> {
     check("read the fsid of", "the cluster", unsafe {
         rbd_sys::rados_cluster_fsid(raw.0, fsid.as_mut_ptr(), fsid.len())
     })?;
-    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid), timeout: options.timeout })))
+    Ok(Cluster(Arc::new(Connected { raw, fsid: text(&fsid), timeout: options.timeout, blocklisted: Alarm::default() })))
 }

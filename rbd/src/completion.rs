@@ -15,7 +15,10 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use crate::errno::{Error, ErrorKind, Result};
+use crate::{
+    errno::{Error, ErrorKind, Result},
+    reap::Waiting,
+};
 
 /// librbd's or librados' completion functions, which differ in name only.
 pub(crate) struct Api {
@@ -142,7 +145,8 @@ pub(crate) async fn patiently<T>(
 
 /// Runs a blocking C call on tokio's pool for such calls: the only way from async code into one.
 ///
-/// A dropped future does not stop the call; it goes on, and what it returns is dropped. So it is after `limit`.
+/// A dropped future does not stop the call; it goes on, and what it returns is dropped. So it is after `limit`. [`settled`](crate::settled)
+/// waits for it.
 pub(crate) async fn blocking<T: Send + 'static>(
     limit: Option<Duration>,
     progress: impl Fn() -> u64,
@@ -150,10 +154,11 @@ pub(crate) async fn blocking<T: Send + 'static>(
     object: impl Into<String>,
     call: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    match patiently(tokio::task::spawn_blocking(call), limit, progress).await {
-        Some(Ok(result)) => result,
+    let waiting = Waiting::new();
+    match patiently(tokio::task::spawn_blocking(waiting.run(call)), limit, progress).await {
+        Some(Ok(Some(result))) => result,
         Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Some(Err(_)) => Err(Error::of_kind(ErrorKind::Canceled, operation, object)),
+        Some(Ok(None) | Err(_)) => Err(Error::of_kind(ErrorKind::Canceled, operation, object)),
         None => Err(Error::of_kind(ErrorKind::TimedOut, operation, object)),
     }
 }

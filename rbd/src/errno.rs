@@ -159,7 +159,7 @@ mod libc_errno {
     pub(crate) const ECANCELED: i32 = 125;
 }
 
-pub(crate) use libc_errno::{ECANCELED, ERANGE};
+pub(crate) use libc_errno::{ECANCELED, ERANGE, ETIMEDOUT};
 
 /// `Ok(code)` unless it is negative.
 pub(crate) fn check<C: Into<i64>>(operation: &'static str, object: impl Into<String>, code: C) -> Result<i64> {

@@ -4,7 +4,7 @@ use std::{
     ffi::{c_char, c_void},
     mem::MaybeUninit,
     ptr,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime},
 };
 
@@ -13,12 +13,12 @@ use tokio::sync::oneshot;
 use crate::{
     cluster::Sendable,
     completion::{blocking, patiently},
-    errno::{ERANGE, Error, ErrorKind, Result, check},
+    errno::{Error, ErrorKind, Result, check},
     features::{Features, Flags},
     pool::Pool,
     progress::{Progress, Watch},
-    reap::reap,
-    strings::{c_string, owned, text},
+    reap::{Unsettled, reap},
+    strings::{c_string, text},
 };
 
 /// Whether an image is opened to write, and at which snapshot.
@@ -76,7 +76,28 @@ pub(crate) struct OpenImage {
     pub(crate) path: String,
     /// The snapshot it was opened at.
     pub(crate) snapshot: Option<String>,
-    closed: Mutex<Option<oneshot::Sender<Result<()>>>>,
+    closing: Mutex<Closing>,
+}
+
+/// What is to happen when the last operation in flight is done and the image closes.
+#[derive(Default)]
+struct Closing {
+    /// Who waits for it.
+    waiting: Option<oneshot::Sender<Result<()>>>,
+    /// Set once the [`Image`] is dropped: only operations in flight hold it open now.
+    unsettled: Option<Unsettled>,
+}
+
+impl OpenImage {
+    fn closing(&self) -> MutexGuard<'_, Closing> {
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        self.open.closing().unsettled = Some(Unsettled::new());
+    }
 }
 
 // SAFETY: librbd locks inside; an `rbd_image_t` may be used from several threads at once. The calls that would change
@@ -89,7 +110,7 @@ impl Drop for OpenImage {
     fn drop(&mut self) {
         let handle = Sendable(self.handle);
         let (pool, path) = (self.pool.clone(), std::mem::take(&mut self.path));
-        let waiting = self.closed.get_mut().ok().and_then(Option::take);
+        let waiting = self.closing().waiting.take();
         reap(move || {
             // SAFETY: the last reference: no operation is in flight, and none can be started any more.
             let result = check("close image", path, unsafe { rbd_sys::rbd_close(handle.get()) }).map(drop);
@@ -112,17 +133,6 @@ pub struct ImageStat {
     pub object_size: u64,
     /// How many objects a full image has.
     pub objects: u64,
-}
-
-/// A client that has the image open for writing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Watcher {
-    /// Its address, as the blocklist takes it.
-    pub address: String,
-    /// The client's number (`client.ID`).
-    pub id: i64,
-    /// Tells several watches of one client apart.
-    pub cookie: u64,
 }
 
 impl Pool {
@@ -174,7 +184,13 @@ impl Pool {
                 let code = unsafe { open(pool.raw(), what.as_ptr(), &raw mut handle, snapshot) };
                 check("open image", path.as_str(), code)?;
                 Ok(Image {
-                    open: Arc::new(OpenImage { handle, pool, path, snapshot: snapshot_name, closed: Mutex::new(None) }),
+                    open: Arc::new(OpenImage {
+                        handle,
+                        pool,
+                        path,
+                        snapshot: snapshot_name,
+                        closing: Mutex::default(),
+                    }),
                 })
             })
             .await
@@ -213,7 +229,7 @@ impl Image {
     pub async fn close(self) -> Result<()> {
         let (closed, wait) = oneshot::channel();
         let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
-        *self.open.closed.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(closed);
+        self.open.closing().waiting = Some(closed);
         drop(self);
         match patiently(wait, timeout, || 0).await {
             Some(closed) => closed.unwrap_or(Ok(())),
@@ -355,36 +371,6 @@ impl Image {
         .await
     }
 
-    /// The clients that have the image open for writing; this handle's own among them unless it is read-only.
-    ///
-    /// Implements: `rbd_watchers_list`.
-    ///
-    /// # Errors
-    /// As librbd reports them.
-    pub async fn watchers(&self) -> Result<Vec<Watcher>> {
-        self.run("list the watchers of", |image, path| {
-            let mut count = 16;
-            loop {
-                let mut list: Vec<rbd_sys::rbd_image_watcher_t> = Vec::with_capacity(count);
-                // SAFETY: room for `count` entries, and librbd writes how many it filled or would have.
-                let code = unsafe { rbd_sys::rbd_watchers_list(image, list.as_mut_ptr(), &raw mut count) };
-                if code == -ERANGE {
-                    continue;
-                }
-                check("list the watchers of", path, code)?;
-                // SAFETY: librbd filled `count` entries, whose strings are freed right after they are copied.
-                return Ok(unsafe {
-                    list.set_len(count);
-                    let watchers =
-                        list.iter().map(|w| Watcher { address: owned(w.addr), id: w.id, cookie: w.cookie }).collect();
-                    rbd_sys::rbd_watchers_list_cleanup(list.as_mut_ptr(), count);
-                    watchers
-                });
-            }
-        })
-        .await
-    }
-
     /// Changes the size; shrinking discards what is beyond.
     ///
     /// Implements: `rbd_resize`.
@@ -418,7 +404,10 @@ impl Image {
             let (callback, argument) = watch.callback();
             check(operation, open.path.as_str(), call(open.handle, callback, argument)).map(drop)
         };
-        blocking(self.pool().cluster().timeout(), || watched.ticks(), operation, self.open.path.as_str(), call).await
+        let done =
+            blocking(self.pool().cluster().timeout(), || watched.ticks(), operation, self.open.path.as_str(), call)
+                .await;
+        self.pool().cluster().alarm().noted(done)
     }
 
     /// Runs a blocking call that answers 0 or an error, and a value.

@@ -47,6 +47,30 @@ impl Image {
         }
     }
 
+    /// As [`read`](Self::read), into a buffer of the caller's; as long as that, or less at the end of the image. Submitted
+    /// now; the future waits, and returns the buffer with how much of it was filled.
+    ///
+    /// The buffer stays with the operation, also when the future is dropped: what it is counted against is held for as long
+    /// as librbd may write to it.
+    ///
+    /// Implements: `rbd_aio_read2`.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); the buffer is dropped then.
+    pub fn read_into<B: AsMut<[u8]> + Send + 'static>(
+        &self,
+        offset: u64,
+        buffer: B,
+    ) -> impl Future<Output = Result<(B, usize)>> + Send + use<B> {
+        // SAFETY: the payload owns the buffer, which is asked for its memory where it stays, and not touched until librbd
+        // has filled that.
+        let read = self.submit_value("read from", buffer, move |image, buffer: *mut B, completion| unsafe {
+            let memory = (*buffer).as_mut();
+            rbd_sys::rbd_aio_read2(image, offset, memory.len(), memory.as_mut_ptr().cast(), completion, 0)
+        });
+        async move { read.await.map(|(read, buffer)| (buffer, usize::try_from(read).unwrap_or(0))) }
+    }
+
     /// Makes a range read as zeroes, freeing its space where it can. Submitted now; the future waits.
     ///
     /// Implements: `rbd_aio_write_zeroes`.
@@ -115,10 +139,11 @@ impl Image {
         // SAFETY: the image is kept open; `start` hands C the buffer that the payload owns, and the completion, once.
         let submitted =
             unsafe { submit(&RBD, self.open.clone(), buffer, |buffer, completion| start(handle, buffer, completion)) };
-        let (timeout, path) = (self.open.pool.cluster().timeout(), self.open.path.clone());
+        let cluster = self.open.pool.cluster();
+        let (timeout, alarm, path) = (cluster.timeout(), cluster.alarm().clone(), self.open.path.clone());
         async move {
             match submitted.done(timeout).await {
-                Some((value, buffer)) => check(operation, path, value).map(|value| (value, buffer)),
+                Some((value, buffer)) => alarm.noted(check(operation, path, value)).map(|value| (value, buffer)),
                 None => Err(Error::of_kind(ErrorKind::TimedOut, operation, path)),
             }
         }

@@ -20,6 +20,7 @@
 //!
 //! All futures need a tokio runtime with its timer.
 
+mod class;
 mod clone;
 mod cluster;
 mod completion;
@@ -29,6 +30,7 @@ mod features;
 mod image;
 mod io;
 mod lock;
+mod membership;
 mod metadata;
 mod object_map;
 mod pool;
@@ -40,6 +42,7 @@ mod strings;
 mod trash;
 mod trash_state;
 mod usage;
+mod watch;
 
 pub use self::{
     clone::{LinkedImage, Parent},
@@ -47,7 +50,7 @@ pub use self::{
     create::CreateOptions,
     errno::{Error, ErrorKind, Result},
     features::{Features, Flags},
-    image::{Image, ImageStat, OpenOptions, Watcher},
+    image::{Image, ImageStat, OpenOptions},
     lock::Locker,
     object_map::ObjectMap,
     pool::{ImageSpec, Pool},
@@ -58,4 +61,5 @@ pub use self::{
     trash::{TrashEntry, TrashSource},
     trash_state::TrashState,
     usage::Extent,
+    watch::Watcher,
 };

@@ -4,7 +4,7 @@
 //! resized or removed meanwhile (seen with 16.2.15), and has to open the image first.
 
 use crate::{
-    errno::{Error, ErrorKind, Result},
+    errno::{Error, Result},
     pool::Pool,
     read_op::ReadOp,
 };
@@ -15,9 +15,6 @@ pub struct ObjectMap {
     states: Vec<u8>,
     objects: u64,
 }
-
-/// The largest map that is read in one go: of 64 TiB in 1 MiB objects.
-const LARGEST: usize = 32 << 20;
 
 impl ObjectMap {
     /// How many objects the image has room for.
@@ -67,46 +64,38 @@ impl ObjectMap {
     }
 }
 
+/// Of objects that exist, or do not.
+impl FromIterator<bool> for ObjectMap {
+    fn from_iter<I: IntoIterator<Item = bool>>(exist: I) -> Self {
+        let (mut states, mut objects) = (Vec::new(), 0);
+        for exists in exist {
+            if objects % 4 == 0 {
+                states.push(0);
+            }
+            if let Some(byte) = states.last_mut() {
+                *byte |= u8::from(exists) << ((3 - objects % 4) * 2);
+            }
+            objects += 1;
+        }
+        Self { states, objects }
+    }
+}
+
 impl Pool {
     /// The object map of an image's head, or of one of its snapshots; `None` where it has none.
     ///
     /// The image's flags tell whether it is to be believed ([`Flags::object_map_invalid`](crate::Flags)).
     ///
     /// # Errors
-    /// `Malformed`, `PermissionDenied`, `TimedOut`.
+    /// `Malformed`, or `InvalidArgument` as the OSD calls it, for a damaged map; `PermissionDenied`, `TimedOut`.
     pub async fn object_map(&self, image_id: &str, snapshot: Option<u64>) -> Result<Option<ObjectMap>> {
-        self.read_map(image_id, snapshot, LARGEST).await
-    }
-
-    /// The same, of an image that is known to have room for about so many objects, with a buffer no larger than that takes:
-    /// where thousands are read at once.
-    ///
-    /// # Errors
-    /// As [`object_map`](Self::object_map).
-    pub async fn object_map_of(
-        &self,
-        image_id: &str,
-        snapshot: Option<u64>,
-        objects: u64,
-    ) -> Result<Option<ObjectMap>> {
-        // The header before the states takes 18 bytes; checksums follow them.
-        let expected = usize::try_from(objects.div_ceil(4)).unwrap_or(LARGEST).saturating_add(64).min(LARGEST);
-        match self.read_map(image_id, snapshot, expected).await {
-            // It has grown meanwhile, perhaps.
-            Err(error) if error.kind == ErrorKind::Malformed && expected < LARGEST => {
-                self.read_map(image_id, snapshot, LARGEST).await
-            }
-            read => read,
-        }
-    }
-
-    async fn read_map(&self, image_id: &str, snapshot: Option<u64>, length: usize) -> Result<Option<ObjectMap>> {
         let object = match snapshot {
             None => format!("rbd_object_map.{image_id}"),
             Some(snapshot) => format!("rbd_object_map.{image_id}.{snapshot:016x}"),
         };
-        match self.read_object(&object, &ReadOp::new().data(0, length)).await {
-            Ok(read) => match ObjectMap::decode(&read.data) {
+        // The class method, not the bytes: it verifies their checksums.
+        match self.read_object(&object, &ReadOp::new().exec("rbd", "object_map_load", Vec::new())).await {
+            Ok(read) => match read.execs.first().and_then(|map| ObjectMap::decode(map)) {
                 Some(map) => Ok(Some(map)),
                 None => Err(Error::malformed("read object map", self.path(&object))),
             },
@@ -130,9 +119,17 @@ mod tests {
     fn a_real_map_is_understood() {
         let map = ObjectMap::decode(&REAL).unwrap();
         assert_eq!((map.objects(), map.exists(0), map.exists(1), map.exists(15)), (15, true, false, false));
-        assert!(!map.is_clean(0) && !map.is_clean(15));
         assert_eq!(map.used(60 << 20, 4 << 20), 4 << 20);
         assert_eq!(map.used(1 << 20, 4 << 20), 1 << 20, "no more than the image has");
+    }
+
+    #[test]
+    fn a_map_is_made_of_what_exists() {
+        let exist = [true, false, false, true, true, false];
+        let map: ObjectMap = exist.into_iter().collect();
+        assert_eq!(map.objects(), 6);
+        assert_eq!((0..7).map(|object| map.exists(object)).collect::<Vec<_>>()[..6], exist);
+        assert!(!map.exists(6));
     }
 
     #[test]

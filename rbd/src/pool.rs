@@ -26,13 +26,33 @@ struct Opened {
     id: i64,
 }
 
-struct RawIoctx(rbd_sys::rados_ioctx_t);
+pub(crate) struct RawIoctx(rbd_sys::rados_ioctx_t);
 
 // SAFETY: a `rados_ioctx_t` may be used from several threads as long as none changes it (namespace, snapshot, locator);
 // it is set up before it is shared and never changed after.
 unsafe impl Send for RawIoctx {}
 // SAFETY: as above.
 unsafe impl Sync for RawIoctx {}
+
+impl RawIoctx {
+    /// A namespace of the pool of that number.
+    ///
+    /// Implements: `rados_ioctx_create2`, `rados_ioctx_set_namespace`.
+    pub(crate) fn open(cluster: &Cluster, id: i64, namespace: &str) -> Result<Self> {
+        let namespace = c_string("open namespace", namespace)?;
+        let mut io = ptr::null_mut();
+        // SAFETY: a connected handle and an out pointer.
+        let code = unsafe { rbd_sys::rados_ioctx_create2(cluster.raw(), id, &raw mut io) };
+        check("open", format!("pool {id}"), code)?;
+        // SAFETY: a new handle that nobody else has yet, and a C string.
+        unsafe { rbd_sys::rados_ioctx_set_namespace(io, namespace.as_ptr()) };
+        Ok(Self(io))
+    }
+
+    pub(crate) fn raw(&self) -> rbd_sys::rados_ioctx_t {
+        self.0
+    }
+}
 
 impl Drop for RawIoctx {
     fn drop(&mut self) {
@@ -225,7 +245,8 @@ impl Pool {
                 check(operation, object, call(pool.raw(), callback, argument)).map(drop)
             }
         };
-        blocking(self.cluster().timeout(), || watched.ticks(), operation, object, call).await
+        let done = blocking(self.cluster().timeout(), || watched.ticks(), operation, object, call).await;
+        self.cluster().alarm().noted(done)
     }
 
     /// Runs a blocking call that answers 0 or an error.

@@ -4,8 +4,9 @@
 //! last reference to a handle may be dropped. So a dropped handle is closed on a thread of its own.
 
 use std::{
+    mem,
     sync::{
-        LazyLock,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -16,26 +17,76 @@ use tokio::sync::Notify;
 static CLOSING: AtomicUsize = AtomicUsize::new(0);
 static CLOSED: LazyLock<Notify> = LazyLock::new(Notify::new);
 
+/// Something that [`settled`] waits for, from its making until it is dropped.
+pub(crate) struct Unsettled(());
+
+impl Unsettled {
+    pub(crate) fn new() -> Self {
+        CLOSING.fetch_add(1, Ordering::SeqCst);
+        Self(())
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        CLOSING.fetch_sub(1, Ordering::SeqCst);
+        CLOSED.notify_waiters();
+    }
+}
+
+/// Whoever waits for a blocking call. Once dropped, the call is unsettled until it has ended and its result is dropped too.
+pub(crate) struct Waiting(Arc<Mutex<Call>>);
+
+enum Call {
+    Running,
+    Abandoned(Unsettled),
+    Ended,
+}
+
+impl Waiting {
+    pub(crate) fn new() -> Self {
+        Self(Arc::new(Mutex::new(Call::Running)))
+    }
+
+    /// The call, to be run where it may block; its result, if somebody still waits for it.
+    pub(crate) fn run<T, C: FnOnce() -> T>(&self, call: C) -> impl FnOnce() -> Option<T> + use<T, C> {
+        let state = self.0.clone();
+        move || {
+            let result = call();
+            let state = mem::replace(&mut *state.lock().unwrap_or_else(PoisonError::into_inner), Call::Ended);
+            if let Call::Abandoned(unsettled) = state {
+                drop(result);
+                drop(unsettled);
+                return None;
+            }
+            Some(result)
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*state, Call::Running) {
+            *state = Call::Abandoned(Unsettled::new());
+        }
+    }
+}
+
 /// Runs `close` on a thread of its own.
 pub(crate) fn reap(close: impl FnOnce() + Send + 'static) {
-    CLOSING.fetch_add(1, Ordering::SeqCst);
+    let unsettled = Unsettled::new();
     let reaper = thread::Builder::new().name("rbd-close".into()).spawn(move || {
         close();
-        done();
+        drop(unsettled);
     });
     if let Err(error) = reaper {
         // Leaked rather than closed on a thread that must not block.
         tracing::error!(%error, "no thread to close a handle on; it stays open until the process ends");
-        done();
     }
 }
 
-fn done() {
-    CLOSING.fetch_sub(1, Ordering::SeqCst);
-    CLOSED.notify_waiters();
-}
-
-/// Waits until every handle dropped so far is closed.
+/// Waits until every handle dropped so far is closed, and every call that nobody waits for any more has ended.
 ///
 /// A process that ends without this leaves its watches and locks to time out (about 30 s).
 pub async fn settled() {
@@ -48,7 +99,7 @@ pub async fn settled() {
     }
 }
 
-/// How many dropped handles are still being closed; for tests that look for leaks.
+/// How many dropped handles are not closed yet; for tests that look for leaks.
 #[must_use]
 pub fn closing() -> usize {
     CLOSING.load(Ordering::SeqCst)

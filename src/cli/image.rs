@@ -111,10 +111,8 @@ pub(crate) enum ImageCommand {
 /// An image in any pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Target {
-    /// The pool.
+    /// The pool, or `POOL/NAMESPACE`.
     pub(crate) pool: String,
-    /// The namespace; empty for the default one.
-    pub(crate) namespace: String,
     /// The name.
     pub(crate) name: String,
 }
@@ -123,15 +121,11 @@ impl std::str::FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let (pool, namespace, name) = match parts.as_slice() {
-            [pool, name] => (*pool, "", *name),
-            [pool, namespace, name] if !namespace.is_empty() => (*pool, *namespace, *name),
-            _ => ("", "", ""),
-        };
-        if pool.is_empty() || name.is_empty() {
-            return Err("expected POOL/NAME or POOL/NAMESPACE/NAME".into());
+        let wrong = || "expected POOL/NAME or POOL/NAMESPACE/NAME".to_owned();
+        let (pool, name) = text.rsplit_once('/').ok_or_else(wrong)?;
+        if name.is_empty() || pool.split('/').any(str::is_empty) || pool.split('/').count() > 2 {
+            return Err(wrong());
         }
-        Ok(Self { pool: pool.into(), namespace: namespace.into(), name: name.into() })
+        Ok(Self { pool: pool.into(), name: name.into() })
     }
 }

@@ -11,7 +11,7 @@ use bytes::BytesMut;
 use futures_util::TryStreamExt;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
-use store::{AddOptions, CloneOptions, Config, Location, Removed, Store};
+use store::{AddOptions, CloneOptions, Config, Location, Removed, SparseFile, Store, Writer};
 use tokio::{
     fs::File,
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
@@ -82,40 +82,66 @@ fn location(store: &Store, what: &str) -> anyhow::Result<Location> {
     if what.contains("://") { Ok(what.parse().map_err(store::Error::from)?) } else { Ok(store.location_of(what)) }
 }
 
-async fn put(store: &Store, file: &Path, id: &str, size: Option<u64>, format: Format) -> anyhow::Result<()> {
-    let (source, known): (Box<dyn AsyncRead + Unpin>, Option<u64>) = if file == Path::new("-") {
-        (Box::new(tokio::io::stdin()), None)
-    } else {
+/// Where an image comes from.
+enum Source {
+    /// Read as far as it goes; its holes are not.
+    File(SparseFile),
+    Stream(Box<dyn AsyncRead + Unpin>),
+}
+
+impl Source {
+    /// Opens a file, or standard input for `-`, and says how long it is, if that can be known.
+    async fn open(file: &Path) -> anyhow::Result<(Self, Option<u64>)> {
+        if file == Path::new("-") {
+            return Ok((Self::Stream(Box::new(tokio::io::stdin())), None));
+        }
         let context = || format!("cannot read {}", file.display());
         let mut open = File::open(file).await.with_context(context)?;
-        open.set_max_buf_size(READ);
         let metadata = open.metadata().await.with_context(context)?;
         if metadata.is_dir() {
             bail!("{} is a directory", file.display());
         }
+        if metadata.is_file() {
+            return Ok((Self::File(SparseFile::new(open.into_std().await)), Some(metadata.len())));
+        }
         // Devices and pipes have no length that could be trusted.
-        (Box::new(open), metadata.is_file().then_some(metadata.len()))
-    };
+        open.set_max_buf_size(READ);
+        Ok((Self::Stream(Box::new(open)), None))
+    }
+
+    /// Gives the next piece to the writer; how long it was, 0 at the end.
+    async fn next(&mut self, writer: &mut Writer) -> store::Result<u64> {
+        let source = match self {
+            Self::File(file) => return writer.read_from(file).await,
+            Self::Stream(source) => source,
+        };
+        let mut buffer = BytesMut::with_capacity(READ);
+        let read = source.read_buf(&mut buffer).await.map_err(store::Error::Source)?;
+        writer.write(buffer.freeze()).await?;
+        Ok(read as u64)
+    }
+}
+
+async fn put(store: &Store, file: &Path, id: &str, size: Option<u64>, format: Format) -> anyhow::Result<()> {
+    let (mut source, known) = Source::open(file).await?;
     let size = size.or(known);
-    let options = AddOptions { size, hash_algorithm: HASH.into() };
+    let options = AddOptions { size, hash_algorithm: HASH.into(), ..AddOptions::default() };
     let mut writer = store.add(id, options).await?;
     let bar = bytes_bar(size);
-    let mut source = source;
     loop {
-        let mut buffer = BytesMut::with_capacity(READ);
-        match source.read_buf(&mut buffer).await {
+        match source.next(&mut writer).await {
             Ok(0) => break,
-            Ok(_) => {}
+            Ok(read) => bar.inc(read),
             Err(error) => {
+                bar.finish_and_clear();
                 writer.abort().await;
-                return Err(error).with_context(|| format!("cannot read {}", file.display()));
+                return Err(match error {
+                    store::Error::Source(error) => {
+                        anyhow::Error::new(error).context(format!("cannot read {}", file.display()))
+                    }
+                    error => error.into(),
+                });
             }
-        }
-        bar.inc(buffer.len() as u64);
-        if let Err(error) = writer.write(buffer.freeze()).await {
-            bar.finish_and_clear();
-            writer.abort().await;
-            return Err(error.into());
         }
     }
     bar.set_message("taking the snapshot");
@@ -209,7 +235,7 @@ async fn stat(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
 }
 
 async fn list(store: &Store, format: Format) -> anyhow::Result<()> {
-    let (images, problems) = reconcile::images(store.pool(), &|_, _, _| {}).await?;
+    let (images, problems) = reconcile::images(&store.pool(), &|_, _, _| {}).await?;
     match format {
         Format::Json => {
             let images: Vec<_> = images
@@ -255,16 +281,16 @@ async fn rm(store: &Store, what: &str, format: Format) -> anyhow::Result<()> {
 
 async fn clone(store: &Store, what: &str, target: &Target, size: Option<u64>, format: Format) -> anyhow::Result<()> {
     let location = location(store, what)?;
-    let pool = pool(store, target).await?;
-    store.clone_image(&location, &pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
+    store.clone_image(&location, &target.pool, &target.name, CloneOptions { size, ..CloneOptions::default() }).await?;
     if format == Format::Json {
-        output::print(&report::json(&json!({ "parent": location.to_string(), "clone": pool.path(&target.name) }))?)?;
+        output::print(&report::json(
+            &json!({ "parent": location.to_string(), "clone": format!("{}/{}", target.pool, target.name) }),
+        )?)?;
     }
     Ok(())
 }
 
 async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
-    let pool = pool(store, target).await?;
     let bar = ProgressBar::new(0).with_style(
         ProgressStyle::with_template("flatten [{bar:40}] {human_pos}/{human_len} objects {eta}")
             .expect("a valid template")
@@ -276,7 +302,7 @@ async fn flatten(store: &Store, target: &Target) -> anyhow::Result<()> {
         shown.set_position(done);
         ControlFlow::Continue(())
     };
-    let flattened = store.flatten(&pool, &target.name, Box::new(progress)).await;
+    let flattened = store.flatten(&target.pool, &target.name, Box::new(progress)).await;
     bar.finish_and_clear();
     Ok(flattened?)
 }
@@ -303,11 +329,6 @@ async fn children(store: &Store, what: &str, format: Format) -> anyhow::Result<(
         Format::Table => output::print(&report::table::children(&children))?,
     }
     Ok(())
-}
-
-async fn pool(store: &Store, target: &Target) -> anyhow::Result<rbd::Pool> {
-    let pool = store.pool().cluster().pool(&target.pool).await?;
-    if target.namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(&target.namespace).await?) }
 }
 
 /// A bar of bytes; a spinner where there is no telling how many there will be.

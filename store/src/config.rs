@@ -40,8 +40,11 @@ pub struct Config {
     pub weight: i64,
     /// `store_description`, for people.
     pub description: Option<String>,
-    /// How many chunks of one upload or download are in memory at once.
+    /// How many chunks of one upload or download are in memory at once; together at most 64 MiB, but always one.
     pub window: usize,
+    /// How many bytes all uploads and downloads together may hold in memory. They wait for each other; one that has waited
+    /// for long (for a reader that does not read, say) gets a single chunk all the same.
+    pub memory: u64,
     /// How many flattens run at once; more wait for their turn.
     pub flattens: usize,
     /// Ceph's own settings that override the file's: `("rbd_default_features", "1")`.
@@ -63,6 +66,7 @@ impl Default for Config {
             weight: 0,
             description: None,
             window: 8,
+            memory: 512 << 20,
             flattens: 3,
             settings: Vec::new(),
         }

@@ -1,6 +1,7 @@
 //! What can go wrong, named by what a caller does about it.
 
 use crate::{
+    clone::NotCloneable,
     location::{BadLocation, Location},
     oslo::BadConf,
 };
@@ -32,6 +33,12 @@ pub enum Error {
         /// Bytes that came; for too much data, those that came before it was noticed.
         actual: u64,
     },
+    /// A verifier did not accept the data. Nothing was left behind.
+    #[error("Rejected: {0}")]
+    Rejected(String),
+    /// The source of the data cannot be read.
+    #[error("Source: {0}")]
+    Source(std::io::Error),
     /// Not a location of an RBD image.
     #[error("BadLocation: {0}")]
     BadLocation(BadLocation),
@@ -42,6 +49,14 @@ pub enum Error {
         location: Location,
         /// The cluster that the store is connected to.
         fsid: String,
+    },
+    /// The image cannot be cloned, or not so.
+    #[error("NotCloneable: {location}: {reason}")]
+    NotCloneable {
+        /// Its location.
+        location: String,
+        /// What keeps it from being cloned.
+        reason: NotCloneable,
     },
     /// A setting that cannot work.
     #[error("BadConfiguration: {0}")]

@@ -1,39 +1,31 @@
-//! Reading an image: its snapshot, in order, several chunks ahead.
+//! Reading an image: a range of its snapshot, in order, several pieces ahead, its holes not at all.
 //!
-//! A deleted object reads as zeroes, and a reader leaves no watch that would keep an image from being removed. So a hole is
-//! believed only when, after it was read, the snapshot is seen to be still there: it goes before the data does.
+//! Wrong bytes never. A deleted object reads as zeroes, and a reader leaves no watch that would keep an image from being
+//! removed. So zeroes where an object may be missing are believed only when, after they were read, the snapshot is seen to be
+//! still there: it goes before the data does. The same holds for the object map that tells the holes: it is asked whether
+//! the snapshot is there after it was read. From then on it may go: a snapshot's holes stay what they were.
 
-use std::{
-    collections::VecDeque,
-    future::Future,
-    ops::{Bound, RangeBounds},
-    pin::Pin,
-    task::{Context, Poll, ready},
+mod alive;
+mod pieces;
+mod reader;
+
+use std::ops::{Bound, RangeBounds};
+
+use rbd::{Features, Image, ImageStat, ObjectMap, OpenOptions, Snapshot};
+
+pub use self::reader::Reader;
+use self::{
+    alive::Alive,
+    pieces::Pieces,
+    reader::{LONGEST_READ, Source},
 };
-
-use bytes::Bytes;
-use futures_util::Stream;
-use rbd::{Features, Image, OpenOptions, Pool, ReadOp, Snapshot};
-
 use crate::{
     Store,
+    add::LARGEST_WINDOW,
+    counters::Operation,
     error::{Error, Result},
     location::Location,
 };
-
-/// A range of an image, as a stream of chunks. Up to [`Config::window`](crate::Config::window) chunks are read ahead.
-pub struct Reader {
-    image: Image,
-    alive: Alive,
-    path: String,
-    chunk: u64,
-    window: usize,
-    /// The next byte to ask for, and the end.
-    next: u64,
-    end: u64,
-    size: u64,
-    ahead: VecDeque<Read>,
-}
 
 /// What is known of a stored image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,29 +44,29 @@ pub struct Stat {
     pub snapshots: Vec<Snapshot>,
 }
 
-/// A read under way.
-struct Read {
-    length: usize,
-    done: Pin<Box<dyn Future<Output = rbd::Result<Bytes>> + Send>>,
-}
-
 impl Store {
     /// Opens an image for reading, whole (`..`) or a range of its bytes. A range that reaches beyond the end ends there.
     ///
     /// # Errors
     /// `NotFound`; `ForeignCluster`; `Invalid` for a range that starts beyond the end, or runs backwards.
     pub async fn get(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<Reader> {
-        let pool = self.pool_of(location).await?;
-        let options = OpenOptions { read_only: true, snapshot: location.snapshot().map(Into::into) };
-        let image = pool.open_image(location.image(), options).await?;
-        let stat = image.stat().await?;
-        let (start, end) = bounds(range, stat.size)?;
-        let alive = Alive::of(&image, location).await?;
-        // Reads end where objects end, so that each is one request.
-        let chunk = stat.object_size.clamp(1 << 20, 32 << 20);
-        let path = pool.path(location.image());
-        let window = self.config().window.max(1);
-        Ok(Reader { image, alive, path, chunk, window, next: start, end, size: stat.size, ahead: VecDeque::new() })
+        let measured = self.meters().begin(Operation::Get, location.image());
+        match self.open_pieces(location, range).await {
+            Ok((source, pieces)) => {
+                let window = (self.config().window * self.config().chunk_bytes()) as u64;
+                Ok(Reader::new(
+                    source,
+                    pieces,
+                    self.budget().share(window.clamp(LONGEST_READ, LARGEST_WINDOW)),
+                    measured,
+                ))
+            }
+            Err(error) => {
+                let failed = Err(error);
+                measured.end(&failed);
+                failed
+            }
+        }
     }
 
     /// What is known of a stored image.
@@ -82,21 +74,24 @@ impl Store {
     /// # Errors
     /// `NotFound`, `ForeignCluster`.
     pub async fn stat(&self, location: &Location) -> Result<Stat> {
-        let reader = self.get(location, 0..0).await?;
-        let image = &reader.image;
         let stat = async {
-            Ok(Stat {
-                image_id: image.id().await?,
-                bytes: reader.size,
-                used: image.used().await?,
-                object_size: image.stat().await?.object_size,
-                features: image.features().await?,
-                snapshots: image.snapshots().await?,
-            })
+            let image = self.open_to_read(location).await?;
+            let stat = async {
+                let stat = image.stat().await?;
+                Ok(Stat {
+                    image_id: image.id().await?,
+                    bytes: stat.size,
+                    used: image.used().await?,
+                    object_size: stat.object_size,
+                    features: image.features().await?,
+                    snapshots: image.snapshots().await?,
+                })
+            };
+            let stat = stat.await;
+            image.close().await?;
+            stat
         };
-        let stat = stat.await;
-        reader.close().await?;
-        stat
+        self.meters().measure(Operation::Stat, location.image(), stat).await
     }
 
     /// How long an image is, in bytes.
@@ -104,9 +99,43 @@ impl Store {
     /// # Errors
     /// `NotFound`, `ForeignCluster`.
     pub async fn size(&self, location: &Location) -> Result<u64> {
-        let reader = self.get(location, 0..0).await?;
-        reader.image.close().await?;
-        Ok(reader.size)
+        let size = async {
+            let image = self.open_to_read(location).await?;
+            let stat = image.stat().await;
+            image.close().await?;
+            Ok(stat?.size)
+        };
+        self.meters().measure(Operation::Stat, location.image(), size).await
+    }
+
+    async fn open_to_read(&self, location: &Location) -> Result<Image> {
+        let options = OpenOptions { read_only: true, snapshot: location.snapshot().map(Into::into) };
+        Ok(self.pool_of(location).await?.open_image(location.image(), options).await?)
+    }
+
+    async fn open_pieces(&self, location: &Location, range: impl RangeBounds<u64>) -> Result<(Source, Pieces)> {
+        let image = self.open_to_read(location).await?;
+        let stat = image.stat().await?;
+        let (start, end) = bounds(range, stat.size)?;
+        let id = image.id().await?;
+        let snapshot = match location.snapshot() {
+            Some(name) => {
+                let found = image.snapshots().await?.into_iter().find(|snapshot| snapshot.name == name);
+                Some(found.ok_or_else(|| rbd::Error::not_found("read", location.to_string()))?)
+            }
+            None => None,
+        };
+        let alive = Alive::of(&image, &id, snapshot.as_ref(), location);
+        let plain = image.stripe_count().await? == 1 && image.stripe_unit().await? == stat.object_size;
+        let map = match snapshot {
+            Some(snapshot) if plain && start < end => believed_map(&image, &id, &snapshot, &stat).await?,
+            _ => None,
+        };
+        let pieces = Pieces::new(start, end, stat.object_size, LONGEST_READ, map);
+        if pieces.have_holes() {
+            alive.check().await?;
+        }
+        Ok((Source { image, alive, plain, size: stat.size }, pieces))
     }
 }
 
@@ -127,124 +156,39 @@ fn bounds(range: impl RangeBounds<u64>, size: u64) -> Result<(u64, u64)> {
     Ok((start, end.min(size)))
 }
 
-/// How to see that what is read has not been removed: a key of an object that goes before the data does.
-#[derive(Clone)]
-struct Alive {
-    pool: Pool,
-    object: String,
-    key: String,
-    what: String,
-}
-
-impl Alive {
-    async fn of(image: &Image, location: &Location) -> rbd::Result<Self> {
-        let (pool, what) = (image.pool().clone(), location.to_string());
-        let id = image.id().await?;
-        let snapshots = image.snapshots().await?;
-        let snapshot = location.snapshot().and_then(|name| snapshots.iter().find(|snapshot| snapshot.name == name));
-        let (object, key) = match snapshot {
-            Some(snapshot) => (format!("rbd_header.{id}"), format!("snapshot_{:016x}", snapshot.id)),
-            // The head: its removal begins in the directory.
-            None => ("rbd_directory".to_owned(), format!("id_{id}")),
-        };
-        Ok(Self { pool, object, key, what })
+/// The object map of a snapshot, where every object it says is missing must read as zeroes.
+///
+/// Not of a head, which changes under the reader, nor of a clone, which takes from its parent what is missing, nor of an
+/// image being migrated.
+async fn believed_map(
+    image: &Image,
+    id: &str,
+    snapshot: &Snapshot,
+    stat: &ImageStat,
+) -> rbd::Result<Option<ObjectMap>> {
+    let (features, flags) = (image.features().await?, image.flags().await?);
+    // Invalid fast differences do not matter: what exists, exists.
+    if !features.contains(Features::OBJECT_MAP)
+        || features.contains(Features::MIGRATING)
+        || flags.object_map_invalid()
+        || image.parent().await?.is_some()
+    {
+        return Ok(None);
     }
-
-    async fn check(&self) -> rbd::Result<()> {
-        let found = self.pool.read_object(&self.object, &ReadOp::new().omap("", &self.key, 1)).await?;
-        if found.omap.first().is_none_or(|(key, _)| key != self.key.as_bytes()) {
-            return Err(rbd::Error::not_found("go on reading", self.what.as_str()));
+    match image.pool().object_map(id, Some(snapshot.id)).await {
+        Ok(map) => Ok(map.filter(|map| map.objects() == stat.objects)),
+        Err(error) if error.kind == rbd::ErrorKind::TimedOut => Err(error),
+        // Damaged, or not to be read: the objects themselves are asked.
+        Err(error) => {
+            tracing::warn!(%error, "no hole of this image is skipped");
+            Ok(None)
         }
-        Ok(())
-    }
-}
-
-/// Whether there is a block of zeroes such as a missing object, or a part of one, would leave.
-fn has_hole(data: &[u8]) -> bool {
-    const BLOCK: usize = 4096;
-    static ZEROES: [u8; BLOCK] = [0; BLOCK];
-    data.chunks(BLOCK).any(|block| *block == ZEROES[..block.len()])
-}
-
-impl Reader {
-    /// How long the image is, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// How many bytes are still to come.
-    #[must_use]
-    pub fn remaining(&self) -> u64 {
-        self.end - self.next + self.ahead.iter().map(|read| read.length as u64).sum::<u64>()
-    }
-
-    /// Closes the image and waits for it. Dropping the reader closes it in the background.
-    ///
-    /// # Errors
-    /// As librbd reports them.
-    pub async fn close(self) -> Result<()> {
-        drop(self.ahead);
-        Ok(self.image.close().await?)
-    }
-
-    fn read_ahead(&mut self) {
-        while self.ahead.len() < self.window && self.next < self.end {
-            let until = ((self.next / self.chunk + 1) * self.chunk).min(self.end);
-            let length = usize::try_from(until - self.next).expect("a chunk fits in memory");
-            let (read, alive) = (self.image.read(self.next, length), self.alive.clone());
-            let done = async move {
-                let data = read.await?;
-                if has_hole(&data) {
-                    alive.check().await?;
-                }
-                Ok(data)
-            };
-            self.ahead.push_back(Read { length, done: Box::pin(done) });
-            self.next = until;
-        }
-    }
-}
-
-impl Stream for Reader {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.read_ahead();
-        let Some(read) = self.ahead.front_mut() else { return Poll::Ready(None) };
-        let length = read.length;
-        let data = ready!(read.done.as_mut().poll(context));
-        self.ahead.pop_front();
-        // A snapshot does not shrink: fewer bytes than asked for are an error, never the end.
-        let data = match data {
-            Ok(data) if data.len() == length => Ok(data),
-            Ok(data) => Err(Error::Invalid(format!("{} gave {} bytes of {length}", self.path, data.len()))),
-            Err(error) => Err(error.into()),
-        };
-        if data.is_err() {
-            self.next = self.end;
-            self.ahead.clear();
-        }
-        Poll::Ready(Some(data))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hole_is_seen_wherever_it_is() {
-        let mut data = vec![1; 3 * 4096 + 10];
-        assert!(!has_hole(&data));
-        data[4096..8192].fill(0);
-        assert!(has_hole(&data));
-        data[5000] = 1;
-        assert!(!has_hole(&data));
-        data[3 * 4096..].fill(0);
-        assert!(has_hole(&data), "the last block is shorter");
-        assert!(!has_hole(b""));
-    }
 
     #[test]
     fn ranges_end_with_the_image() {

@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, percent_decode_str, utf8_percent_encode};
 
 /// All but what RFC 3986 leaves unreserved, as Python's `quote(part, safe='')` does.
 const PART: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
@@ -56,6 +56,11 @@ impl Location {
         }
     }
 
+    /// What the locations of all images in a pool begin with: `rbd://FSID/POOL/`.
+    pub(crate) fn prefix(pool: &rbd::Pool) -> String {
+        format!("rbd://{}/{}/", quote(pool.cluster().fsid()), quote(&pool.to_string()))
+    }
+
     /// The image's name.
     #[must_use]
     pub fn image(&self) -> &str {
@@ -92,9 +97,12 @@ impl Location {
     }
 }
 
+fn quote(part: &str) -> PercentEncode<'_> {
+    utf8_percent_encode(part, PART)
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let quote = |part| utf8_percent_encode(part, PART);
         match self {
             Self::Full { fsid, pool, image, snapshot } => {
                 write!(f, "rbd://{}/{}/{}/{}", quote(fsid), quote(pool), quote(image), quote(snapshot))

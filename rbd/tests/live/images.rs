@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use bytes::Bytes;
 use futures_util::future::try_join_all;
 use rbd::{CreateOptions, ErrorKind, Features, OpenOptions};
@@ -25,6 +27,8 @@ fn a_read_stops_at_the_end_and_fails_beyond_it() {
         let image = image(&pool, "a", MIB).await;
         image.write(MIB - 3, Bytes::from_static(b"end")).await.unwrap();
         assert_eq!(image.read(MIB - 3, 100).await.unwrap(), "end");
+        let (buffer, read) = image.read_into(MIB - 3, vec![7; 5]).await.unwrap();
+        assert_eq!((buffer.as_slice(), read), (b"end\x07\x07".as_slice(), 3));
         assert_eq!(image.read(2 * MIB, 1).await.unwrap_err().kind, ErrorKind::InvalidArgument);
         assert_eq!(image.write(2 * MIB, Bytes::from_static(b"x")).await.unwrap_err().kind, ErrorKind::InvalidArgument);
     });
@@ -171,8 +175,11 @@ fn a_writer_is_seen_and_a_reader_is_not() {
         assert_eq!(watchers.len(), 1, "{watchers:?}");
         assert_eq!(watchers[0].id.unsigned_abs(), pool.cluster().instance_id());
         assert_eq!(writer.watchers().await.unwrap(), watchers);
+        let answering = reader.answering_watchers(Duration::from_secs(20)).await.unwrap();
+        assert_eq!(answering, [pool.cluster().instance_id()].into(), "it is alive");
         writer.close().await.unwrap();
         assert_eq!(reader.watchers().await.unwrap(), []);
+        assert_eq!(reader.answering_watchers(Duration::from_secs(20)).await.unwrap(), [].into());
         assert_eq!(reader.write(0, Bytes::from_static(b"x")).await.unwrap_err().kind, ErrorKind::ReadOnly);
     });
 }

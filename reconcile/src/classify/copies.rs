@@ -47,10 +47,14 @@ impl Judge<'_> {
                 groups.entry(data).or_default().push((row, image, index));
             }
         }
+        for copies in groups.values_mut() {
+            copies.sort_by(|(a, _, i), (b, _, j)| (a.created, &a.id, i).cmp(&(b.created, &b.id, j)));
+            // One image in several stores was meant to be.
+            copies.dedup_by_key(|(row, ..)| &row.id);
+        }
         let groups = groups.into_iter().filter(|(_, copies)| copies.len() > 1);
         groups
-            .map(|((algorithm, value, size), mut copies)| {
-                copies.sort_by(|(a, _, i), (b, _, j)| (a.created, &a.id, i).cmp(&(b.created, &b.id, j)));
+            .map(|((algorithm, value, size), copies)| {
                 let (first, image, index) = copies[0];
                 let ids: Vec<&str> = copies.iter().map(|(row, ..)| row.id.as_str()).collect();
                 Finding {

@@ -4,7 +4,7 @@
 //! of the head if it was written since the last. The maps know that: an object is *clean* where it was not written since the
 //! map before. What has no map that may be believed is counted by librbd, object by object.
 
-use rbd::{Features, ObjectMap, OpenOptions, Pool, SnapshotNamespace};
+use rbd::{ErrorKind, Features, ObjectMap, OpenOptions, Pool, SnapshotNamespace};
 
 use crate::facts::{RbdImage, SnapshotFacts, Usage};
 
@@ -37,13 +37,14 @@ async fn read_maps(pool: &Pool, image: &RbdImage) -> rbd::Result<Option<Vec<Obje
     {
         return Ok(None);
     }
-    let sizes = image.snapshots.iter().map(|snapshot| (Some(snapshot.id), snapshot.size)).chain([(None, image.size)]);
     let mut maps = Vec::with_capacity(image.snapshots.len() + 1);
-    for (snapshot, size) in sizes {
-        let objects = size.div_ceil(object_size(image));
-        match pool.object_map_of(&image.id, snapshot, objects).await? {
-            Some(map) => maps.push(map),
-            None => return Ok(None),
+    for snapshot in image.snapshots.iter().map(|snapshot| Some(snapshot.id)).chain([None]) {
+        match pool.object_map(&image.id, snapshot).await {
+            Ok(Some(map)) => maps.push(map),
+            Ok(None) => return Ok(None),
+            // Damaged, as this program or the OSD finds.
+            Err(error) if [ErrorKind::Malformed, ErrorKind::InvalidArgument].contains(&error.kind) => return Ok(None),
+            Err(error) => return Err(error),
         }
     }
     Ok(Some(maps))

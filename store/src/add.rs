@@ -7,7 +7,7 @@ use rbd::CreateOptions;
 use tracing::Instrument;
 
 use crate::{
-    Operation, Store,
+    Operation, Store, connection,
     counters::Measured,
     error::{Error, Result},
     hash::{self, Hashers},
@@ -85,12 +85,13 @@ impl Store {
     async fn begin_add(&self, id: &str, options: AddOptions, measured: &Measured) -> Result<Writer> {
         let digest = hash::algorithm(&options.hash_algorithm)?;
         let config = self.config();
+        let pool = self.ready().await?;
         let create = CreateOptions {
             order: Some(config.order()?),
+            features: connection::features(pool.cluster())?,
             data_pool: config.data_pool.clone(),
             ..CreateOptions::default()
         };
-        let pool = self.ready().await?;
         let mut taken = rbd::Error {
             kind: rbd::ErrorKind::AlreadyExists,
             operation: "store image",

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rbd::{Cluster, ConnectOptions, ErrorKind, Pool, ReadOp};
+use rbd::{Cluster, ConnectOptions, ErrorKind, Features, Pool, ReadOp};
 use tokio::sync::OnceCell;
 
 use crate::{
@@ -143,6 +143,12 @@ async fn connect(config: &Config) -> Result<Pool> {
 pub(crate) async fn open_pool(cluster: &Cluster, pool: &str, namespace: &str) -> Result<Pool> {
     let pool = cluster.pool(pool).await?;
     if namespace.is_empty() { Ok(pool) } else { Ok(pool.in_namespace(namespace).await?) }
+}
+
+/// The features of a new image, where the cluster's default will not do: without any it could not be cloned.
+pub(crate) fn features(cluster: &Cluster) -> Result<Option<Features>> {
+    let default = cluster.setting("rbd_default_features")?;
+    Ok((default.is_empty() || default == "0").then_some(Features::LAYERING))
 }
 
 /// One of several backends that cannot be reached is a bad configuration of that one; the only one, what it is.

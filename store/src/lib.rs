@@ -2,26 +2,50 @@
 //!
 //! ```no_run
 //! use futures_util::TryStreamExt;
-//! use store::{AddOptions, Config, Store};
+//! use store::{AddOptions, Config, Error, OsloConf, Store};
 //!
-//! # async fn example() -> store::Result<()> {
-//! let store = Store::open(Config { user: Some("glance".into()), ..Config::default() }).await?;
+//! #[tokio::main]
+//! async fn main() -> store::Result<()> {
+//!     // The options Glance has, from its own file; or `Config { pool: "images".into(), ..Config::default() }`.
+//!     let conf = OsloConf::read("/etc/glance/glance-api.conf")?;
+//!     let store = Store::open(Config::from_glance_conf(&conf, None)?).await?;
 //!
-//! let mut writer = store.add("0b0c…", AddOptions::default()).await?;
-//! writer.write("some data".into()).await?;
-//! let added = writer.finish().await?;
+//!     // Upload: write as data comes; `write` waits when the cluster is slower than the source.
+//!     let id = "6dc7c0f5-7b22-4d3a-a2a8-5f3c7c0e3a10";
+//!     let mut writer = match store.add(id, AddOptions::default()).await {
+//!         Ok(writer) => writer,
+//!         Err(Error::AlreadyExists(error)) => return Ok(println!("409 Conflict: {error}")),
+//!         Err(error) => return Err(error),
+//!     };
+//!     writer.write("some data".into()).await?;
+//!     let added = writer.finish().await?; // dropped instead, nothing of the upload stays
+//!     println!("{} {} {}", added.location, added.checksum, added.multihash);
 //!
-//! let mut reader = store.get(&added.location, 5..).await?;
-//! while let Some(chunk) = reader.try_next().await? {
-//!     assert_eq!(chunk, "data");
+//!     // Download: any range, as a stream of `Bytes`.
+//!     let mut reader = store.get(&added.location, 5..).await?;
+//!     while let Some(chunk) = reader.try_next().await? {
+//!         assert_eq!(chunk, "data");
+//!     }
+//!
+//!     match store.delete(&added.location).await {
+//!         Ok(_) | Err(Error::NotFound(_)) => {}
+//!         Err(Error::InUse(why)) => println!("409 Conflict: {why}"), // and the image is as it was
+//!         Err(error) => return Err(error),
+//!     }
+//!     store.settled().await; // what was dropped meanwhile is cleaned up
+//!     Ok(())
 //! }
-//! store.delete(&added.location).await?;
-//! # Ok(()) }
 //! ```
 //!
-//! A [`Store`] is one connection, kept and shared: clone it freely, use it from many tasks at once. Images it stores are
-//! those of Glance's `rbd` driver: named by the image id, data in the protected snapshot `snap`, locations
-//! `rbd://fsid/pool/image/snap`.
+//! A [`Store`] is one connection, kept and shared: clone it freely, use it from many tasks at once. It connects anew by itself if
+//! the cluster has shut it out. Images it stores are those of Glance's `rbd` driver: named by the image id, data in the
+//! protected snapshot `snap`, locations `rbd://fsid/pool/image/snap`. A Glance may go from one to the other and back;
+//! `docs/contract.md` says what is the same and what is better.
+//!
+//! - [`Error`]'s variants are what a server reacts to; each says what state the image is in.
+//! - Every operation is a `tracing` span `store` with `operation`, `image`, `bytes`, `seconds` and, if it failed, `error`; and
+//!   [`Store::counters`] has the sums, for a metrics exporter.
+//! - `examples/server` answers Glance's API with this crate and a database of Glance's schema.
 
 mod add;
 mod background;
@@ -144,9 +168,9 @@ impl Store {
         self.0.connection.fsid()
     }
 
-    /// Removes an image; once begun it ends, even if the future is dropped. One that is in use (open for writing, with v1 clones, with snapshots of its own) is refused and
-    /// stays as it was; one with v2 clones goes
-    /// to the trash.
+    /// Removes an image; once begun it ends, even if the future is dropped. One that is in use (open for writing, with v1 clones
+    /// or snapshots of its own, in a group, mirrored) is refused and stays as it was; one with v2 clones goes to the trash. What
+    /// an earlier removal left that was cut off is taken up.
     ///
     /// # Errors
     /// `NotFound`, `InUse`, `ForeignCluster`, `PermissionDenied`, `Timeout`.

@@ -219,9 +219,10 @@ fn every_state(database: &GlanceDatabase, encrypted: bool) {
     lab.glance.delete(&uploads[1]);
     expect("partial-upload", 0, &uploads[0]);
     expect("orphan-deleted", 0, &uploads[1]);
+    // Nobody can tell from the rows of an import or a copy that it has died.
     expect("in-flight", 1, &copying);
-    expect("partial-upload", 0, &importing);
-    expect("partial-upload", 1, &importing);
+    expect("in-flight", 0, &importing);
+    expect("in-flight", 1, &importing);
 
     // Restored, an image lists no location, but the row of it is there; purged, nothing tells any more where its data is.
     // It is nobody's leftover all the same.

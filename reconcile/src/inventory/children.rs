@@ -135,7 +135,7 @@ fn ids(value: &[u8]) -> Option<Vec<String>> {
 /// Asks a pool for the clones of one snapshot, by the class method that librbd uses: many a user may call it in every pool,
 /// and read nothing else there.
 async fn ask(pool: &Pool, key: &[u8]) -> rbd::Result<Vec<String>> {
-    match pool.read_object(OBJECT, &ReadOp::new().exec("rbd", "get_children", key.to_vec())).await {
+    match pool.read_object(OBJECT, &ReadOp::new().exec("rbd", "get_children", key.to_vec()).unasserted()).await {
         Ok(read) => {
             let output = read.execs.first().and_then(|output| ids(output));
             output.ok_or_else(|| rbd::Error::malformed("list the clones in", pool.to_string()))

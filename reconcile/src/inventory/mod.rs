@@ -202,8 +202,11 @@ fn keep(facts: &mut PoolFacts, problems: &mut Vec<Problem>, name: String, id: St
             facts.images.push(*image);
         }
         Read::Broken => {
-            let missing = format!("rbd_header.{id}");
-            facts.broken.push(Broken { name: Some(name), id, missing });
+            // An image without its key `id_…` cannot be opened either; it is known as that already.
+            if facts.broken.iter().all(|broken| broken.id != id) {
+                let missing = format!("rbd_header.{id}");
+                facts.broken.push(Broken { name: Some(name), id, missing });
+            }
         }
         Read::Gone => {}
         Read::Failed(error) => {

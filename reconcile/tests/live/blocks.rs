@@ -14,11 +14,11 @@ fn groups_migrations_mirrors_locks_and_snapshots_block() {
     }
     sh("rbd", &["group", "create", &lab.at("group")]);
     sh("rbd", &["group", "image", "add", &lab.at("group"), &lab.at(&grouped)]);
-    sh("rbd", &["migration", "prepare", &lab.at(&migrating)]);
+    sh("rbd", &["migration", "prepare", &lab.at(&migrating), &lab.at(&migrating)]);
     sh("rbd", &["lock", "add", &lab.at(&locked), "hands-off"]);
     lab.snapshot(&backed_up, "backup");
     lab.create(&mirrored, &["--image-feature", "exclusive-lock,journaling"]);
-    let _ = sh("rbd", &["mirror", "pool", "enable", "images", "image"]);
+    sh("rbd", &["mirror", "pool", "enable", "images", "image"]);
     let namespace = format!("images/{}", lab.namespace);
     sh("rbd", &["mirror", "pool", "enable", &namespace, "image"]);
     sh("rbd", &["mirror", "image", "enable", &lab.at(&mirrored), "journal"]);
@@ -55,8 +55,7 @@ fn what_somebody_has_open_is_in_flight() {
         let scan = lab.scan(Some("scan")).await;
         assert_eq!(the(&scan, Kind::Orphan, &id).blocked_by, []);
         // What is being removed is nobody's to remove.
-        let entry = |name: &str| sources.pools[0].trash_move(name, std::time::Duration::ZERO);
-        entry(&id).await.unwrap();
+        sources.pools[0].trash_move(&id, std::time::Duration::ZERO).await.unwrap();
         let scan = lab.scan(Some("scan")).await;
         assert_eq!(the(&scan, Kind::TrashExpired, &id).blocked_by, []);
         let trashed = sources.pools[0].trash_list().await.unwrap();

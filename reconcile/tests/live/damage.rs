@@ -39,7 +39,7 @@ fn what_is_not_understood_is_left_to_librbd() {
     let id = uuid();
     lab.create(&id, &[]);
     lab.write(&id, 0, 2);
-    lab.rados(&["setomapval", &format!("rbd_header.{}", lab.id_of(&id)), "rbd_group_ref", "of a later release"]);
+    lab.rados(&["setomapval", &format!("rbd_header.{}", lab.id_of(&id)), "snap_children_00000000000000ff", "newer"]);
     wait(async {
         let scan = lab.scan(Some("scan")).await;
         assert!(scan.complete, "{:#?}", scan.problems);

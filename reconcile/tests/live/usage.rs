@@ -6,16 +6,10 @@ use serde_json::Value;
 
 use crate::lab::{Lab, sh, uuid, wait};
 
-/// Bytes by image and snapshot (or none), as `rbd du` counts them.
-fn du(lab: &Lab) -> BTreeMap<String, u64> {
-    let json = sh("rbd", &["du", "--format", "json", "--pool", "images", "--namespace", &lab.namespace]);
-    let du: Value = serde_json::from_str(&json).unwrap();
-    let mut images: BTreeMap<String, u64> = BTreeMap::new();
-    for image in du["images"].as_array().unwrap() {
-        *images.entry(image["name"].as_str().unwrap().to_owned()).or_default() += image["used_size"].as_u64().unwrap();
-    }
-    assert_eq!(du["total_used_size"].as_u64(), Some(images.values().sum()));
-    images
+/// Bytes of an image with its snapshots, as `rbd du` counts them.
+fn du(lab: &Lab, image: &str) -> u64 {
+    let du: Value = serde_json::from_str(&sh("rbd", &["du", "--format", "json", &lab.at(image)])).unwrap();
+    du["images"].as_array().unwrap().iter().map(|part| part["used_size"].as_u64().unwrap()).sum()
 }
 
 /// Each of these had its own way to be counted wrongly.
@@ -65,8 +59,8 @@ fn usage_is_what_rbd_du_says() {
         assert!(scan.complete, "{:#?}", scan.problems);
         let used: BTreeMap<String, u64> =
             scan.findings.iter().filter_map(|finding| Some((finding.image.clone()?, finding.used_bytes?))).collect();
-        let du = du(&lab);
-        assert_eq!(du.len(), names.len());
+        // One by one: `rbd du` of a whole pool that has an image without object map hangs now and then.
+        let du: BTreeMap<String, u64> = names.iter().map(|name| (name.clone(), du(&lab, name))).collect();
         assert_eq!(used, du, "{scan:#?}");
         assert_eq!(scan.summary.used_bytes, Some(du.values().sum()));
         assert!(du.values().sum::<u64>() > 30 << 20, "the test wrote something");

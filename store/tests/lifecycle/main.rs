@@ -2,6 +2,7 @@
 
 mod cloning;
 mod connection;
+mod creating;
 mod deleting;
 mod resuming;
 mod scratch;

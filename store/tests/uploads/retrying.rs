@@ -146,7 +146,10 @@ fn what_is_no_leftover_is_left_alone() {
                 image.close().await.unwrap();
             }
             let parent = lab.put(&golden, AddOptions::default(), &noise(1, MIB)).await.unwrap();
-            lab.store.clone_image(&parent.location, &pool.to_string(), &cloned, store::CloneOptions::default()).await.unwrap();
+            lab.store
+                .clone_image(&parent.location, &pool.to_string(), &cloned, store::CloneOptions::default())
+                .await
+                .unwrap();
             let before = pool.images().await.unwrap();
             for name in [&partial, &snapped, &cloned, &golden] {
                 let refused = lab.put(name, AddOptions::default(), &noise(1, MIB)).await.unwrap_err();

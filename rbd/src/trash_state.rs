@@ -1,10 +1,12 @@
 //! What librbd is doing with an image in the trash. A move and a restore are several writes each; one that was cut off leaves
 //! the image in the trash *and* in its place, or half of it, and only this state tells.
 
+use std::ptr;
+
 use crate::{
-    class::{encoded, exec},
     errno::{Error, Result},
     pool::Pool,
+    strings::c_string,
 };
 
 /// The state of an entry of the trash.
@@ -83,13 +85,25 @@ impl Pool {
     /// # Errors
     /// `NotFound`; `Other` (`ESTALE`) where it is in neither state.
     pub async fn trash_set_state(&self, id: &str, expected: TrashState, state: TrashState) -> Result<()> {
-        let input = [&encoded(id), &[state.number(), expected.number()][..]].concat();
-        let pool = self.clone();
-        self.cluster()
-            .blocking("mark in the trash", self.path(&format!("(id {id})")), move || {
-                exec(pool.io(), "rbd_trash", c"trash_state_set", &input).map(drop)
-            })
-            .await
+        let c_id = c_string("mark in the trash", id)?;
+        let length = u32::try_from(id.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let input = [&length[..], c_id.as_bytes(), &[state.number(), expected.number()]].concat();
+        self.call("mark in the trash", &format!("(id {id})"), move |io| {
+            // SAFETY: a live handle, C strings, an input of the length given, and no room for an output, of which there is none.
+            unsafe {
+                rbd_sys::rados_exec(
+                    io,
+                    c"rbd_trash".as_ptr(),
+                    c"rbd".as_ptr(),
+                    c"trash_state_set".as_ptr(),
+                    input.as_ptr().cast(),
+                    input.len(),
+                    ptr::null_mut(),
+                    0,
+                )
+            }
+        })
+        .await
     }
 }
 

@@ -2,9 +2,7 @@
 
 use anyhow::bail;
 use jiff::Timestamp;
-use reconcile::{
-    Allow, Finding, Health, Kind, Plan, PlanPolicy, Run, Scan, ScanOptions, TrashedImage, is_glance_name,
-};
+use reconcile::{Allow, Finding, Health, Kind, Plan, PlanPolicy, Run, Scan, ScanOptions, TrashedImage, is_glance_name};
 
 use super::{
     apply::{Bar, code},

@@ -132,10 +132,6 @@ impl Pool {
         self.0.io.0
     }
 
-    pub(crate) fn io(&self) -> &RawIoctx {
-        &self.0.io
-    }
-
     /// `pool/name` or `pool/namespace/name`, as errors and `rbd` write it.
     #[must_use]
     pub fn path(&self, name: &str) -> String {

@@ -172,7 +172,7 @@ impl Remains {
     }
 
     async fn try_clear(&self) -> Result<()> {
-        let (pool, name) = (self.store.pool().clone(), self.claim.name());
+        let (pool, name) = (self.store.ready().await?, self.claim.name());
         let cleared = match &self.id {
             Some(id) => removal::remove(&pool, name, SNAPSHOT, Some(id)).await.map(drop),
             None => leftover::clear(&self.store, &pool, name).await.map(drop),

@@ -8,6 +8,7 @@ mod glance_states;
 mod help;
 mod images;
 mod lab;
+mod options;
 mod output;
 mod planning;
 mod reclaiming;

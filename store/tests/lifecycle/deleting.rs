@@ -147,6 +147,22 @@ fn a_member_of_a_group_is_in_use() {
     });
 }
 
+/// Moving a mirrored image to the trash ends its mirroring, for good: the copy on the other site would go as well.
+#[test]
+fn a_mirrored_image_is_in_use() {
+    in_scratch(async |scratch| {
+        let store = scratch.store(2).await;
+        let location = put(&store, "data").await;
+        let (pool, image) = (scratch.pool.to_string(), scratch.pool.path(location.image()));
+        scratch.rbd(&["mirror", "pool", "enable", &pool, "image"]);
+        scratch.rbd(&["mirror", "image", "enable", &image, "snapshot"]);
+        refused(&scratch, &store, &location, "is mirrored").await;
+        scratch.rbd(&["mirror", "image", "disable", &image]);
+        scratch.rbd(&["mirror", "pool", "disable", &pool]);
+        assert_eq!(store.delete(&location).await.unwrap(), Removed::Gone);
+    });
+}
+
 /// A snapshot that somebody has unprotected or removed is no reason to keep the image.
 #[test]
 fn a_snapshot_that_is_unprotected_or_missing_is_no_error() {

@@ -24,7 +24,7 @@ test: ## All tests, against a real Ceph and a real Glance
 	docker/deps build test
 	tests/run
 
-test-long: ## What takes longer: the bindings under valgrind
+test-long: ## What takes longer: valgrind, 100,000 images, the tests' long variants
 	docker/deps build test
 	tests/run --long
 

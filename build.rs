@@ -11,7 +11,11 @@ mod cli;
 
 fn main() -> io::Result<()> {
     println!("cargo::rerun-if-changed=src/cli");
-    println!("cargo::rerun-if-changed=.git/logs/HEAD"); // changes with every commit
+    // Changes with every commit; a work tree of its own has it elsewhere. Cargo would run this each time for a file that is
+    // not there.
+    if let Some(log) = git(&["rev-parse", "--git-path", "logs/HEAD"]) {
+        println!("cargo::rerun-if-changed={log}");
+    }
     println!("cargo::rerun-if-env-changed=GLANCE_RBD_ASSETS");
     println!("cargo::rustc-env=GLANCE_RBD_VERSION={}", version());
 
@@ -33,11 +37,14 @@ fn main() -> io::Result<()> {
 /// `0.1.0`, with the commit where there is one.
 fn version() -> String {
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let git = Command::new("git").args(["rev-parse", "--short=9", "HEAD"]).output();
-    match git {
-        Ok(output) if output.status.success() => {
-            format!("{version} ({})", String::from_utf8_lossy(&output.stdout).trim())
-        }
-        _ => version,
+    match git(&["rev-parse", "--short=9", "HEAD"]) {
+        Some(commit) => format!("{version} ({commit})"),
+        None => version,
     }
+}
+
+/// What git says, where there is one and it is asked in a repository.
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

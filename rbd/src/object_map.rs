@@ -26,9 +26,20 @@ impl ObjectMap {
     /// Whether an object may hold data.
     #[must_use]
     pub fn exists(&self, object: u64) -> bool {
+        self.state(object) != 0
+    }
+
+    /// Whether an object exists, and was not written since the snapshot before. Known only with the `fast-diff` feature.
+    #[must_use]
+    pub fn is_clean(&self, object: u64) -> bool {
+        self.state(object) == 3
+    }
+
+    /// 0: does not exist; 1: exists; 2: is being removed; 3: exists, and is clean.
+    fn state(&self, object: u64) -> u8 {
         let byte = usize::try_from(object / 4).ok().and_then(|byte| self.states.get(byte));
         let shift = (3 - object % 4) * 2;
-        object < self.objects && byte.is_some_and(|byte| byte >> shift & 3 != 0)
+        byte.filter(|_| object < self.objects).map_or(0, |byte| byte >> shift & 3)
     }
 
     /// Bytes of the objects that exist, of an image of `size` bytes in objects of `object_size`.

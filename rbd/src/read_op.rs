@@ -29,6 +29,7 @@ pub struct ReadOp {
     stat: bool,
     execs: Vec<(&'static str, &'static str, Vec<u8>)>,
     data: Option<(u64, usize)>,
+    unasserted: bool,
 }
 
 impl ReadOp {
@@ -57,6 +58,14 @@ impl ReadOp {
     #[must_use]
     pub fn exec(mut self, class: &'static str, method: &'static str, input: Vec<u8>) -> Self {
         self.execs.push((class, method, input));
+        self
+    }
+
+    /// Leaves out the check that the object exists, which needs the right to read it: for users who may call a class method
+    /// and nothing else. What becomes of an object that does not exist is then up to the method.
+    #[must_use]
+    pub fn unasserted(mut self) -> Self {
+        self.unasserted = true;
         self
     }
 
@@ -151,9 +160,11 @@ impl Slots {
             _strings: Vec::new(),
         });
         let s = &mut *slots;
-        // SAFETY: here and in all blocks below, the operation is live, strings are NUL-terminated, and every out pointer is a field of
-        // the box or an element of a vector that is not resized while the operation lasts.
-        unsafe { rbd_sys::rados_read_op_assert_exists(s.op) };
+        if !wanted.unasserted {
+            // SAFETY: here and in all blocks below, the operation is live, strings are NUL-terminated, and every out pointer is
+            // a field of the box or an element of a vector that is not resized while the operation lasts.
+            unsafe { rbd_sys::rados_read_op_assert_exists(s.op) };
+        }
         if let Some((after, prefix, max)) = &wanted.omap {
             let after = CString::new(after.as_slice()).map_err(|_| Error::malformed(WHAT, "a key with a NUL byte"))?;
             let prefix =

@@ -41,7 +41,7 @@ impl Default for Policy {
 
 /// How far a database's latest row may be behind an image that it should have known: clocks differ, and a Glance writes its
 /// row before the image and again after it.
-pub const STALE: SignedDuration = SignedDuration::from_mins(5);
+const STALE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Glance's names are UUIDs as it prints them, and nothing else is.
 #[must_use]
@@ -74,12 +74,14 @@ pub fn classify(facts: &Facts, policy: &Policy, now: Timestamp) -> Vec<Finding> 
     findings.extend(facts.glance.locations.iter().flat_map(|location| judge.location(location)));
     findings.extend(judge.shared());
     findings.extend(judge.duplicates());
-    let key = |finding: &Finding| {
-        let Finding { kind, pool, namespace, image, image_id, glance_id, location, .. } = finding.clone();
-        (kind, pool, namespace, image, image_id, glance_id, location)
-    };
-    findings.sort_by_cached_key(key);
+    findings.sort_by(|a, b| key(a).cmp(&key(b)));
     findings
+}
+
+/// What findings are sorted by.
+fn key(finding: &Finding) -> impl Ord + use<'_> {
+    let Finding { kind, pool, namespace, image, image_id, glance_id, location, .. } = finding;
+    (kind, pool, namespace, image, image_id, glance_id, location)
 }
 
 fn found(kind: Kind, pool: &PoolFacts) -> Finding {

@@ -164,7 +164,8 @@ pub async fn scan(
     now: Timestamp,
     progress: &Progress<'_>,
 ) -> Result<Scan, GatherError> {
-    let look = Look { usage: options.usage, verify_sample: options.verify_sample };
+    let grace = options.policy.grace;
+    let look = Look { usage: options.usage, verify_sample: options.verify_sample, grace };
     let Gathered { facts, problems, notes } = gather(sources, look, progress).await?;
     let findings = classify(&facts, &options.policy, now);
     Ok(Scan {

@@ -33,6 +33,8 @@ pub(super) async fn run(args: ApplyArgs) -> anyhow::Result<u8> {
     let bar = Bar::new(plan.steps.len());
     let run = Run { sources: &sources, health, stop: &interrupted, progress: &|place, step| bar.show(place, step) };
     let applied = if args.yes {
+        // A journal is begun only for a plan that is one for here and now.
+        run.place(&plan)?;
         let mut journal = Journal::of(&plan, &path, Timestamp::now())?;
         journal.inject(faults());
         reconcile::apply(&plan, &run, &mut journal).await.map_err(anyhow::Error::from)

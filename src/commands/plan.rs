@@ -26,7 +26,7 @@ pub(super) async fn run(args: PlanArgs) -> anyhow::Result<u8> {
         let now = Timestamp::now();
         let bars = Bars::default();
         let scan = reconcile::scan(&sources, &options(&wanted, &policy), now, &|stage, done, total| {
-            bars.show(stage, done, total)
+            bars.show(stage, done, total);
         })
         .await;
         bars.clear();

@@ -18,21 +18,34 @@ pub(super) fn evidence(finding: &Finding) -> String {
     } else if finding.kind == Kind::Orphan {
         words.push("no row".to_owned());
     }
+    if finding.kind == Kind::SizeMismatch {
+        let bytes = |name: &str| fact(name).and_then(Value::as_u64).unwrap_or_default();
+        words.push(format!("{} bytes, and the row says {}", bytes("size"), bytes("row_size")));
+    }
     for (name, word) in WORDS {
         if let Some(value) = fact(name).and_then(plain) {
-            words.push(format!("{word} {value}"));
+            words.push(format!("{word} {value}").trim_start().to_owned());
         }
     }
     words.join("; ")
 }
 
 /// Facts that are worth a place, and what to call them.
-const WORDS: [(&str, &str); 6] = [
+const WORDS: [(&str, &str); 15] = [
+    ("because", ""),
+    ("why", ""),
     ("created", "created"),
-    ("missing", "no"),
+    ("since", "since"),
+    ("trashed", "trashed"),
     ("deferred_until", "kept until"),
+    ("missing", "no"),
+    ("snapshot", "snapshot"),
+    ("extra", ""),
+    ("store", "store"),
+    ("fsid", "of cluster"),
     ("watchers", "open at"),
     ("copies", "copies"),
+    ("glance_ids", "of"),
     ("children", "clones"),
 ];
 
@@ -45,6 +58,7 @@ fn plain(value: &Value) -> Option<String> {
             let items: Vec<String> = items.iter().filter_map(plain).collect();
             Some(items.join(" "))
         }
+        Value::Object(fields) => fields.get("name").and_then(plain),
         _ => None,
     }
 }

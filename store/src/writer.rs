@@ -111,7 +111,12 @@ impl Writer {
     /// # Errors
     /// `SizeMismatch` beyond the announced size; `Rejected`; what an earlier write failed with: `StorageFull`, `Timeout`, …. The
     /// upload cannot be continued after an error, nor after this future was dropped half-way.
-    pub async fn write(&mut self, mut data: Bytes) -> Result<()> {
+    pub async fn write(&mut self, data: Bytes) -> Result<()> {
+        let written = self.take_data(data).await;
+        self.tell(written)
+    }
+
+    async fn take_data(&mut self, mut data: Bytes) -> Result<()> {
         self.begin(data.len() as u64)?;
         while !data.is_empty() {
             if self.chunk.is_none() && data.len() >= self.chunk_bytes {
@@ -137,8 +142,12 @@ impl Writer {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn skip(&mut self, length: u64) -> Result<()> {
+        let skipped = self.take_hole(length).await;
+        self.tell(skipped)
+    }
+
+    async fn take_hole(&mut self, mut length: u64) -> Result<()> {
         self.begin(length)?;
-        let mut length = length;
         while length > 0 {
             let chunk_bytes = self.chunk_bytes as u64;
             if self.chunk.as_ref().is_none_or(|chunk| chunk.filled == 0) && length >= chunk_bytes {
@@ -168,6 +177,11 @@ impl Writer {
     /// # Errors
     /// `Source`; and as [`write`](Self::write).
     pub async fn read_from(&mut self, file: &mut SparseFile) -> Result<u64> {
+        let read = self.take_piece(file).await;
+        self.tell(read)
+    }
+
+    async fn take_piece(&mut self, file: &mut SparseFile) -> Result<u64> {
         self.begin(0)?;
         let Chunk { mut buffer, filled, holes } = match self.chunk.take() {
             Some(chunk) => chunk,
@@ -195,7 +209,7 @@ impl Writer {
         self.chunk = (chunk.filled > 0).then_some(chunk);
         if let Piece::Hole(length) = piece {
             self.broken = false;
-            self.skip(length).await?;
+            self.take_hole(length).await?;
         }
         self.check_announced()?;
         self.submit_if_full().await?;
@@ -276,6 +290,14 @@ impl Writer {
         image.create_snapshot(SNAPSHOT).await?;
         image.protect_snapshot(SNAPSHOT).await?;
         UploadMark::clear(image).await
+    }
+
+    /// An upload ends with its first error, whatever becomes of the writer.
+    fn tell<T>(&self, result: Result<T>) -> Result<T> {
+        if result.is_err() {
+            self.measured.end(&result);
+        }
+        result
     }
 
     /// The buffer being filled.

@@ -81,13 +81,15 @@ fn on_cluster(options: &[&str], test: impl AsyncFnOnce(&Cluster)) {
 
 fn noise(seed: u64, length: usize) -> Bytes {
     let mut state = seed | 1;
-    let words = std::iter::repeat_with(|| {
+    let mut data = Vec::with_capacity(length + 8);
+    while data.len() < length {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.flatten().take(length).collect::<Vec<u8>>().into()
+        data.extend_from_slice(&state.to_le_bytes());
+    }
+    data.truncate(length);
+    data.into()
 }
 
 fn options(data: &Bytes) -> AddOptions {
@@ -103,21 +105,21 @@ async fn check(store: &Store, added: &Added, data: &Bytes) {
 /// That nothing is left once everything dropped or failed was cleaned up, which is tried until the cluster is back.
 async fn nothing_is_left(store: &Store) {
     store.settled().await;
-    assert_eq!(store.pool().images().await.unwrap(), []);
-    assert_eq!(store.pool().trash_list().await.unwrap(), []);
+    let pool = store.ready().await.unwrap();
+    assert_eq!(pool.images().await.unwrap(), []);
+    assert_eq!(pool.trash_list().await.unwrap(), []);
 }
 
 /// Uploads while a fault comes and goes: it waits, goes on, and what is stored is right.
 async fn survives(store: &Store, fault: impl FnOnce(), mend: impl FnOnce()) {
-    let data = noise(1, 96 * MIB);
+    let data = noise(1, 64 * MIB);
     let mut writer = store.add("a", options(&data)).await.unwrap();
     writer.write(data.slice(..20 * MIB)).await.unwrap();
     fault();
-    let (rest, writing) = (data.slice(20 * MIB..), async |mut writer: store::Writer, rest| {
-        writer.write(rest).await?;
+    let upload = async {
+        writer.write(data.slice(20 * MIB..)).await?;
         writer.finish().await
-    });
-    let upload = writing(writer, rest);
+    };
     let mended = async {
         // Long enough for writes to be stuck; the test is the same if they are not.
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -148,7 +150,7 @@ fn an_upload_goes_on_when_a_killed_osd_is_back() {
 fn an_osd_away_for_too_long_is_a_timeout_and_nothing_stays() {
     on_cluster(&[], async |cluster| {
         let store = Store::open(cluster.config(Some(5))).await.unwrap();
-        let data = noise(1, 96 * MIB);
+        let data = noise(1, 64 * MIB);
         for finish in [false, true] {
             let mut writer = store.add("a", AddOptions::default()).await.unwrap();
             writer.write(data.slice(..20 * MIB)).await.unwrap();
@@ -188,6 +190,33 @@ fn a_monitor_away_for_too_long_is_a_timeout_and_nothing_stays() {
         cluster.signal("-CONT", "mon.a");
         nothing_is_left(&store).await;
         // What was given up while the monitor was away can be stored at once.
+        let mut writer = store.add("a", options(&data)).await.unwrap();
+        writer.write(data.clone()).await.unwrap();
+        check(&store, &writer.finish().await.unwrap(), &data).await;
+    });
+}
+
+/// A client that was shut out in mid-upload can do nothing more, not even clean up; through a new connection it can.
+#[test]
+fn an_upload_of_a_blocklisted_client_fails_and_nothing_stays() {
+    on_cluster(&[], async |cluster| {
+        let store = Store::open(cluster.config(Some(60))).await.unwrap();
+        let data = noise(1, 40 * MIB);
+        let mut writer = store.add("a", options(&data)).await.unwrap();
+        writer.write(data.slice(..20 * MIB)).await.unwrap();
+        let image = store.pool().open_image("a", rbd::OpenOptions::read_only()).await.unwrap();
+        let address = image.watchers().await.unwrap()[0].address.clone();
+        drop(image);
+        let blocklisted =
+            Command::new("ceph").args(["-c", &cluster.path("ceph.conf"), "osd", "blocklist", "add", &address]).output();
+        assert!(blocklisted.unwrap().status.success());
+        let finished = async {
+            writer.write(data.slice(20 * MIB..)).await?;
+            writer.finish().await
+        };
+        let error = finished.await.unwrap_err();
+        assert!(error.to_string().contains("blocklisted"), "{error}");
+        nothing_is_left(&store).await;
         let mut writer = store.add("a", options(&data)).await.unwrap();
         writer.write(data.clone()).await.unwrap();
         check(&store, &writer.finish().await.unwrap(), &data).await;

@@ -12,4 +12,5 @@ mod options;
 mod output;
 mod planning;
 mod reclaiming;
+mod sources;
 mod stock_glance;

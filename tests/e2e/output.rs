@@ -34,8 +34,8 @@ impl Sample {
             (missing, "MISSING-----------------------------"),
             (kept, "KEPT--------------------------------"),
             (fsid, "FSID"),
-            (pool.0.clone(), "POOL"),
-            (database.url(), "DATABASE"),
+            (pool.0.clone(), "POOL---------"),
+            (database.url().trim_start_matches("sqlite:///").to_owned(), "DATABASE"),
         ];
         Self { pool, database, names }
     }
@@ -52,7 +52,8 @@ impl Sample {
         let is_end = |c: char| !(c.is_ascii_alphanumeric() || "-:.".contains(c));
         let settle = |word: &str| {
             let time = word.strip_suffix('Z').unwrap_or(word).parse::<jiff::civil::DateTime>();
-            if word.contains(':') && time.is_ok() { "TIME".to_owned() } else { word.to_owned() }
+            // As long in a table, where times are whole seconds.
+            if word.contains(':') && time.is_ok() { "TIME---------------".to_owned() } else { word.to_owned() }
         };
         named
             .split_inclusive(is_end)

@@ -109,8 +109,11 @@ pub(super) fn check_pools(planned: &[PlanPool], pools: &[Pool]) -> Result<(), Ap
 }
 
 impl Run<'_> {
-    /// Sees that the plan is one for here and now.
-    fn place(&self, plan: &Plan) -> Result<(), ApplyError> {
+    /// Sees that the plan is one for here and now, as far as it can be told without reading anything.
+    ///
+    /// # Errors
+    /// [`ApplyError::Plan`], [`ApplyError::Refused`], [`ApplyError::OtherPool`].
+    pub fn place(&self, plan: &Plan) -> Result<(), ApplyError> {
         let fsid = self.sources.pools.first().map_or("", |pool| pool.cluster().fsid());
         plan.verify(fsid, Timestamp::now())?;
         if !plan.refused.is_empty() {

@@ -15,7 +15,7 @@ impl Judge<'_> {
     /// RBD images that are named by locations of more than one Glance image: the first to be deleted takes the others' data.
     pub(super) fn shared(&self) -> Vec<Finding> {
         let mut findings = Vec::new();
-        for (&(index, name), locations) in &self.owners.active {
+        for ((index, name), locations) in self.owners.owned() {
             let ids: BTreeSet<&str> = locations.iter().map(|location| location.image_id.as_str()).collect();
             if ids.len() < 2 {
                 continue;
@@ -35,7 +35,7 @@ impl Judge<'_> {
     pub(super) fn duplicates(&self) -> Vec<Finding> {
         let mut groups: BTreeMap<Data<'_>, Vec<(&GlanceImage, &RbdImage, usize)>> = BTreeMap::new();
         let mut counted = HashSet::new();
-        for (&(index, name), locations) in &self.owners.active {
+        for ((index, name), locations) in self.owners.owned() {
             let Some(image) = self.owners.present.get(&(index, name)) else { continue };
             // Two rows of one RBD image share it; there is nothing to win.
             let rows = locations.iter().filter_map(|location| self.row(&location.image_id));

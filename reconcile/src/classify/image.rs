@@ -36,15 +36,17 @@ impl Judge<'_> {
     /// What is to be said of an image of a pool.
     pub(super) fn image(&self, image: &RbdImage, index: usize) -> Option<Finding> {
         let pool = &self.facts.pools[index];
-        if let Some(locations) = self.owners.active.get(&(index, image.name.as_str())) {
-            return extra_snapshots(image, pool, locations);
+        let naming = self.owners.naming(index, &image.name);
+        if self.owners.is_owned(index, &image.name) {
+            return extra_snapshots(image, pool, naming);
         }
         let row = self.row(&image.name);
-        let naming = self.owners.naming(index, &image.name);
-        if let Some(location) = naming.filter(|location| location.status == "pending_delete")
-            && let Some(row) = self.row(&location.image_id).filter(|row| row.status == "pending_delete")
-        {
-            return self.pending(image, pool, row, location);
+        let pending = |location: &&&GlanceLocation| {
+            let row = self.row(&location.image_id);
+            location.status == "pending_delete" && row.is_some_and(|row| row.status == "pending_delete")
+        };
+        if naming.iter().any(|location| pending(&location)) {
+            return self.pending(image, pool, naming);
         }
         if !is_glance_name(&image.name) {
             let foreign = || Finding {
@@ -53,11 +55,11 @@ impl Judge<'_> {
                 used_bytes: image.usage.map(crate::facts::Usage::total),
                 ..found(Kind::ForeignImage, pool)
             };
-            return naming.is_none().then(foreign);
+            return naming.is_empty().then(foreign);
         }
         let (kind, because) = match self.why_in_flight(image, pool, row) {
             Some(because) => (Kind::InFlight, Some(because)),
-            None if naming.is_some() => return None,
+            None if !naming.is_empty() => return None,
             None => unowned(image, row),
         };
         let finding = describe(kind, image, pool, row).with("because", because);
@@ -95,16 +97,13 @@ impl Judge<'_> {
     }
 
     /// Deleted with a delay, which has been over for a while.
-    fn pending(
-        &self,
-        image: &RbdImage,
-        pool: &PoolFacts,
-        row: &GlanceImage,
-        location: &GlanceLocation,
-    ) -> Option<Finding> {
-        let since = [row.updated, row.deleted_at, location.updated].into_iter().flatten().max()?;
+    fn pending(&self, image: &RbdImage, pool: &PoolFacts, naming: &[&GlanceLocation]) -> Option<Finding> {
+        let rows = naming.iter().filter_map(|location| self.row(&location.image_id));
+        let times = rows.flat_map(|row| [row.updated, row.deleted_at]);
+        let since = times.chain(naming.iter().map(|location| location.updated)).flatten().max()?;
+        let row = naming.iter().filter_map(|location| self.row(&location.image_id)).min_by_key(|row| &row.id);
         let scrub_time = self.policy.scrub_time.unwrap_or(self.policy.grace);
-        let finding = || describe(Kind::PendingDelete, image, pool, Some(row)).with("since", since);
+        let finding = || describe(Kind::PendingDelete, image, pool, row).with("since", since);
         self.is_older(since, scrub_time).then(finding)
     }
 }

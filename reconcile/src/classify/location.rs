@@ -99,11 +99,9 @@ impl Judge<'_> {
                 .with("deferred_until", entry.deferred_until);
             return Some(Finding { image_id: Some(entry.id.clone()), ..finding });
         }
-        // A one-part location may mean a pool that was not read; and Glance's own images are in the default namespace.
+        // A one-part location may mean a pool that was not read.
         place.fsid()?;
-        let pools = meant.iter().map(|&(index, _)| &self.facts.pools[index]);
-        let pool = pools.into_iter().find(|pool| pool.namespace.is_empty())?;
-        Some(about(Kind::MissingImage, pool))
+        meant.first().map(|&(index, _)| about(Kind::MissingImage, &self.facts.pools[index]))
     }
 
     /// Nothing is called broken that could not be read or is being worked on.

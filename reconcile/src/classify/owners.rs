@@ -15,11 +15,11 @@ pub(super) struct Owners<'a> {
     pub(super) present: HashMap<Named<'a>, &'a RbdImage>,
     /// What is in the trash; the latest of each name.
     pub(super) trashed: HashMap<Named<'a>, &'a Trashed>,
-    /// Active locations of live rows.
-    pub(super) active: HashMap<Named<'a>, Vec<&'a GlanceLocation>>,
-    /// What any location names, in whatever state, with one of those that do.
-    named: HashMap<Named<'a>, &'a GlanceLocation>,
-    /// What live locations name in a pool of the same name on another cluster: after a migration it may be this one.
+    facts: &'a Facts,
+    /// What any location names, in whatever state, with all that do.
+    named: HashMap<Named<'a>, Vec<&'a GlanceLocation>>,
+    /// What live locations name in a pool of the same name on another cluster, or in another namespace: after a migration
+    /// it may be this one.
     shadowed: HashSet<Named<'a>>,
     /// Whether a live location cannot be read, so that it may name any image.
     pub(super) unreadable: bool,
@@ -30,7 +30,7 @@ impl<'a> Owners<'a> {
         let mut owners = Self {
             present: HashMap::new(),
             trashed: HashMap::new(),
-            active: HashMap::new(),
+            facts,
             named: HashMap::new(),
             shadowed: HashSet::new(),
             unreadable: false,
@@ -46,63 +46,64 @@ impl<'a> Owners<'a> {
         }
         for location in &facts.glance.locations {
             for meant in here(location, facts) {
-                let known = owners.named.entry(meant).or_insert(location);
-                // One that still waits for the scrubber says more than one that is done with.
-                if location.status == "pending_delete" {
-                    *known = location;
-                }
-                if is_active(location, facts) {
-                    owners.active.entry(meant).or_default().push(location);
-                }
+                owners.named.entry(meant).or_default().push(location);
             }
             if is_live(location, facts) {
                 owners.unreadable |= location.place == Place::Unreadable;
-                owners.shadowed.extend(elsewhere(location, facts));
+                owners.shadowed.extend(nearby(location, facts));
             }
         }
         owners
     }
 
     /// Whether an active location names it.
-    pub(super) fn is_owned(&self, pool: usize, name: &'a str) -> bool {
-        self.active.contains_key(&(pool, name))
+    pub(super) fn is_owned(&self, pool: usize, name: &str) -> bool {
+        self.naming(pool, name).iter().any(|location| is_active(location, self.facts))
     }
 
-    /// A location that names it, in whatever state.
-    pub(super) fn naming(&self, pool: usize, name: &'a str) -> Option<&'a GlanceLocation> {
-        self.named.get(&(pool, name)).copied()
+    /// The locations that name it, in whatever state.
+    pub(super) fn naming<'b>(&'b self, pool: usize, name: &'b str) -> &'b [&'a GlanceLocation] {
+        self.named.get(&(pool, name)).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether a location of another cluster may mean it.
+    /// Every image that active locations of live rows name, with those.
+    pub(super) fn owned(&self) -> impl Iterator<Item = (Named<'a>, Vec<&'a GlanceLocation>)> {
+        self.named.iter().filter_map(|(&named, locations)| {
+            let active = locations.iter().copied().filter(|location| is_active(location, self.facts));
+            Some((named, active.collect::<Vec<_>>())).filter(|(_, active)| !active.is_empty())
+        })
+    }
+
+    /// Whether a location of another cluster or namespace may mean it.
     pub(super) fn may_mean(&self, pool: usize, name: &str) -> bool {
         self.shadowed.contains(&(pool, name))
     }
 }
 
-/// The images that a location may name: in the pool it gives, in every namespace of it, for it gives none.
+/// The images that a location may name in the pools of this cluster.
 pub(super) fn here<'a>(location: &'a GlanceLocation, facts: &'a Facts) -> impl Iterator<Item = Named<'a>> {
-    named(location, facts, |fsid| fsid == facts.fsid)
+    named(location, facts, |fsid, pool, candidate| fsid == facts.fsid && pool == candidate.path())
 }
 
-/// The images that it would name if it were of this cluster.
-fn elsewhere<'a>(location: &'a GlanceLocation, facts: &'a Facts) -> impl Iterator<Item = Named<'a>> {
-    named(location, facts, |fsid| fsid != facts.fsid).filter(|_| !is_legacy(location))
-}
-
-fn is_legacy(location: &GlanceLocation) -> bool {
-    matches!(location.place, Place::Rbd(Location::Legacy { .. }))
+/// The images that it may mean although it does not name them: of this pool's name on another cluster, or in another
+/// namespace.
+fn nearby<'a>(location: &'a GlanceLocation, facts: &'a Facts) -> impl Iterator<Item = Named<'a>> {
+    named(location, facts, |fsid, pool, candidate| {
+        let same_pool = pool.split('/').next() == Some(candidate.name.as_str());
+        same_pool && !(fsid == facts.fsid && pool == candidate.path())
+    })
 }
 
 fn named<'a>(
     location: &'a GlanceLocation,
     facts: &'a Facts,
-    is_cluster: impl Fn(&str) -> bool,
+    is_meant: impl Fn(&str, &str, &PoolFacts) -> bool,
 ) -> impl Iterator<Item = Named<'a>> {
     let names = move |candidate: &PoolFacts| match &location.place {
         // A one-part location means the configured pool, which may be this one.
         Place::Rbd(Location::Legacy { image }) => Some(image.as_str()),
         Place::Rbd(Location::Full { fsid, pool, image, .. }) => {
-            (is_cluster(fsid) && *pool == candidate.name).then_some(image.as_str())
+            is_meant(fsid, pool, candidate).then_some(image.as_str())
         }
         Place::Elsewhere | Place::Unreadable => None,
     };

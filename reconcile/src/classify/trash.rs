@@ -21,7 +21,7 @@ impl Judge<'_> {
         }
         let row = self.row(name);
         let naming = self.owners.naming(index, name);
-        if !is_glance_name(name) && naming.is_none() {
+        if !is_glance_name(name) && naming.is_empty() {
             let finding = found(Kind::ForeignImage, pool).with("trashed", entry.deleted);
             return Some(Finding { image: Some(entry.name.clone()), image_id: Some(entry.id.clone()), ..finding });
         }
@@ -29,7 +29,7 @@ impl Judge<'_> {
         let image = entry.image.as_deref().unwrap_or(&unread);
         let mut blocks = self.blocks(image, index);
         if entry.image.is_none()
-            || naming.is_some_and(|location| !location.deleted)
+            || naming.iter().any(|location| !location.deleted)
             || row.is_some_and(|row| !row.deleted)
         {
             blocks.push(Block::Unknown);

@@ -4,22 +4,26 @@
 //! owns, and what a location names in vain, is read again after that, since the world goes on while it is read.
 
 mod again;
+mod children;
+mod closer;
 mod encoding;
 mod examine;
 mod glance;
 mod header;
 mod pool;
+mod usage;
+mod verify;
 
-use std::collections::HashSet;
+use std::{collections::HashSet, fmt, time::Duration};
 
 use rbd::Pool;
 use serde::{Deserialize, Serialize};
 
+use self::{children::ClonePools, glance::Known, pool::Read};
 pub use self::{
     examine::examine,
     glance::{ConfError, Database, DatabaseError, GlanceConf},
 };
-use self::{glance::Known, pool::Read};
 use crate::facts::{Broken, Facts, PoolFacts, RbdImage};
 
 /// What is compared: pools of one cluster, each with one of its namespaces, and all the databases that may own their images.
@@ -32,7 +36,7 @@ pub struct Sources {
 }
 
 /// Something that could not be read. A scan with problems is incomplete.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Problem {
     /// What could not be read.
     pub what: String,
@@ -41,7 +45,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    fn new(what: impl Into<String>, why: impl std::fmt::Display) -> Self {
+    fn new(what: impl Into<String>, why: &dyn fmt::Display) -> Self {
         Self { what: what.into(), why: why.to_string() }
     }
 }
@@ -78,6 +82,8 @@ pub(crate) struct Look {
     pub(crate) usage: bool,
     /// How many images to compare with librbd's own answers.
     pub(crate) verify_sample: usize,
+    /// What is younger will be called in flight whatever it is.
+    pub(crate) grace: Duration,
 }
 
 /// Facts as far as they have been gathered, and what was in the way.
@@ -98,13 +104,13 @@ pub(crate) struct Gathered {
 pub async fn images(pool: &Pool, progress: &Progress<'_>) -> rbd::Result<(Vec<RbdImage>, Vec<Problem>)> {
     let mut gathered = Gathered::default();
     let pools = std::slice::from_ref(pool);
-    read_pools(&mut gathered, pools, progress).await?;
-    again::broken(&mut gathered, pools).await;
+    read_pools(&mut gathered, pools, false, progress).await?;
+    again::broken(&mut gathered, pools).await?;
     let Gathered { mut facts, mut problems, .. } = gathered;
     let facts = facts.pools.remove(0);
     problems.extend(facts.broken.into_iter().map(|broken| {
         let what = broken.name.unwrap_or(broken.id);
-        Problem::new(what, format!("{} is not there", broken.missing))
+        Problem::new(what, &format_args!("{} is not there", broken.missing))
     }));
     Ok((facts.images, problems))
 }
@@ -112,7 +118,10 @@ pub async fn images(pool: &Pool, progress: &Progress<'_>) -> rbd::Result<(Vec<Rb
 /// Reads pools and databases. What could not be read of single images is in the problems.
 pub(crate) async fn gather(sources: &Sources, look: Look, progress: &Progress<'_>) -> Result<Gathered, GatherError> {
     let mut gathered = Gathered::default();
-    read_pools(&mut gathered, &sources.pools, progress).await?;
+    read_pools(&mut gathered, &sources.pools, look.usage, progress).await?;
+    for (index, pool) in sources.pools.iter().enumerate() {
+        read_trash(&mut gathered, index, pool).await?;
+    }
     let names = gathered.facts.pools.iter().flat_map(|pool| {
         pool.images.iter().map(|image| image.name.as_str()).chain(pool.trash.iter().map(|entry| entry.name.as_str()))
     });
@@ -122,51 +131,86 @@ pub(crate) async fn gather(sources: &Sources, look: Look, progress: &Progress<'_
         names: names.collect::<HashSet<_>>(),
     };
     gathered.facts.glance = glance::read(&sources.databases, &known, progress).await?;
-    again::look(&mut gathered, sources, look, progress).await?;
+
+    let mut clones = Vec::new();
+    for pool in &sources.pools {
+        clones.push(ClonePools::read(pool, &mut gathered.problems).await?);
+    }
+    again::look(&mut gathered, sources, look, &clones, progress).await?;
+    verify::sample(&mut gathered, &sources.pools, &clones, look.verify_sample).await;
+    // What was looked at several times is told once.
+    gathered.problems.sort();
+    gathered.problems.dedup();
     Ok(gathered)
 }
 
-/// Reads the pools, into facts without any.
-async fn read_pools(gathered: &mut Gathered, pools: &[Pool], progress: &Progress<'_>) -> rbd::Result<()> {
+/// Reads the pools' images, into facts without any.
+async fn read_pools(
+    gathered: &mut Gathered,
+    pools: &[Pool],
+    with_usage: bool,
+    progress: &Progress<'_>,
+) -> rbd::Result<()> {
     let mut directories = Vec::new();
     for pool in pools {
         gathered.facts.fsid = pool.cluster().fsid().to_owned();
         pool::check_exists(pool).await?;
         directories.push(pool::directory(pool).await?);
     }
-    let total = directories.iter().map(|directory| directory.len() as u64).sum();
+    let total = directories.iter().map(|directory| directory.images.len() as u64).sum();
     let mut done = 0;
     for (pool, directory) in pools.iter().zip(directories) {
         let mut facts = PoolFacts {
             name: pool.name().to_owned(),
             namespace: pool.namespace().to_owned(),
             id: pool.id(),
+            broken: directory.broken,
             ..PoolFacts::default()
         };
-        let count = directory.len() as u64;
-        let reads = pool::images(pool, directory, &|read| progress(Stage::Pool, done + read, Some(total))).await?;
+        let count = directory.images.len() as u64;
+        let tell = |read| progress(Stage::Pool, done + read, Some(total));
+        let reads = pool::images(pool, directory.images, with_usage, &tell).await?;
         done += count;
         for (name, id, read) in reads {
             keep(&mut facts, &mut gathered.problems, name, id, read);
         }
         facts.images.sort_by(|a, b| a.name.cmp(&b.name));
-        facts.trash = pool::trash(pool).await?;
+        facts.images.shrink_to_fit();
         gathered.facts.pools.push(facts);
     }
+    Ok(())
+}
+
+/// Reads a pool's trash, and the headers of what is in it.
+async fn read_trash(gathered: &mut Gathered, index: usize, pool: &Pool) -> rbd::Result<()> {
+    let mut trash = Vec::new();
+    for (entry, error) in pool::trash(pool).await? {
+        gathered.problems.extend(error.map(|error| Problem::new(entry.name.as_str(), &error)));
+        trash.push(entry);
+    }
+    gathered.facts.pools[index].trash = trash;
     Ok(())
 }
 
 /// Adds what was read under a name.
 fn keep(facts: &mut PoolFacts, problems: &mut Vec<Problem>, name: String, id: String, read: Read) {
     match read {
-        Read::Image(image) => facts.images.push(*image),
+        Read::Image(image) => {
+            if facts.unread.remove(&name) {
+                problems.retain(|problem| problem.what != name);
+            }
+            facts.images.push(*image);
+        }
         Read::Broken => {
-            let missing = format!("rbd_header.{id}");
-            facts.broken.push(Broken { name: Some(name), id, missing });
+            // An image without its key `id_…` cannot be opened either; it is known as that already.
+            if facts.broken.iter().all(|broken| broken.id != id) {
+                let missing = format!("rbd_header.{id}");
+                facts.broken.push(Broken { name: Some(name), id, missing });
+            }
         }
         Read::Gone => {}
         Read::Failed(error) => {
-            problems.push(Problem::new(name.as_str(), error));
+            problems.push(Problem::new(name.as_str(), &error));
             facts.unread.insert(name);
         }
     }

@@ -93,8 +93,6 @@ pub(super) struct World {
     /// Servers, by the image they were cloned from.
     servers: Vec<u64>,
     next: u64,
-    /// How often a backup was restored.
-    pub(super) restored: u64,
 }
 
 impl World {
@@ -132,7 +130,7 @@ impl World {
         let alive = |named: &&Named| !named.deleted && self.tables.rows.get(&named.owner).is_some_and(Row::is_live);
         if self.has_children(id) {
             Some("a clone")
-        } else if self.uploads.values().any(|upload| upload.disk == id && self.now - upload.last <= PATIENCE.max(0)) {
+        } else if self.uploads.values().any(|upload| upload.disk == id && self.now - upload.last <= PATIENCE) {
             Some("an upload")
         } else if self.tables.locations.iter().filter(alive).any(|named| named.disk == id) {
             Some("a location")
@@ -143,7 +141,9 @@ impl World {
 
     /// After every change of the database.
     fn wrote(&mut self) {
-        self.history.push((self.now, self.tables.clone()));
+        if self.lag > 0 {
+            self.history.push((self.now, self.tables.clone()));
+        }
     }
 
     pub(super) fn wait(&mut self, seconds: i64) {
@@ -230,8 +230,9 @@ impl World {
     }
 
     pub(super) fn delete(&mut self, name: usize) {
-        let Some(row) = self.tables.rows.get(&name).filter(|row| row.is_live()) else { return };
-        let _ = row;
+        if !self.tables.rows.get(&name).is_some_and(Row::is_live) {
+            return;
+        }
         let mine = |named: &&mut Named| named.owner == name && !named.deleted;
         let ids: Vec<(u64, usize)> =
             self.tables.locations.iter_mut().filter(mine).map(|it| (it.disk, it.image)).collect();
@@ -317,7 +318,6 @@ impl World {
     pub(super) fn restore_backup(&mut self) {
         if let Some(backup) = self.backup.clone().filter(|_| self.lag == 0) {
             self.tables = backup;
-            self.restored += 1;
             self.wrote();
         }
     }
@@ -433,7 +433,10 @@ impl World {
     pub(super) fn glance(&self) -> GlanceFacts {
         let horizon = self.now - self.lag;
         let empty = Tables::default();
-        let tables = self.history.iter().rfind(|(at, _)| *at <= horizon).map_or(&empty, |(_, tables)| tables);
+        let tables = match self.lag {
+            0 => &self.tables,
+            _ => self.history.iter().rfind(|(at, _)| *at <= horizon).map_or(&empty, |(_, tables)| tables),
+        };
         let present: BTreeSet<usize> = self.disks.values().map(|disk| disk.name).collect();
         let locations: Vec<GlanceLocation> = tables
             .locations

@@ -1,6 +1,6 @@
 //! Whether what is being read is still there.
 
-use rbd::{Image, Pool, ReadOp, Snapshot};
+use rbd::{Image, Pool, Snapshot};
 
 use crate::location::Location;
 
@@ -40,16 +40,11 @@ impl Alive {
     /// Fails with `NotFound` if it has gone, or is going.
     pub(super) async fn check(&self) -> rbd::Result<()> {
         const VERSION_AND_LENGTH: usize = 6;
-        let gone = || rbd::Error::not_found("go on reading", self.what.as_str());
-        let found = match self.pool.read_object(&self.object, &ReadOp::new().omap("", &self.key, 1)).await {
-            Ok(found) => found,
-            Err(error) if error.is_not_found() => return Err(gone()),
-            Err(error) => return Err(error),
-        };
-        let (key, value) = found.omap.first().ok_or_else(gone)?;
-        let same = *key == self.key.as_bytes()
-            && (self.value.is_empty()
-                || value.get(VERSION_AND_LENGTH..).is_some_and(|rest| rest.starts_with(&self.value)));
-        if same { Ok(()) } else { Err(gone()) }
+        let found = self.pool.omap_value(&self.object, &self.key).await?;
+        let same = found.and_then(|value| {
+            let rest = if self.value.is_empty() { value.as_slice() } else { value.get(VERSION_AND_LENGTH..)? };
+            rest.starts_with(&self.value).then_some(())
+        });
+        same.ok_or_else(|| rbd::Error::not_found("go on reading", self.what.as_str()))
     }
 }

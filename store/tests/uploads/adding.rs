@@ -99,6 +99,32 @@ fn data_longer_or_shorter_than_announced_is_refused_and_gone() {
     );
 }
 
+/// Glance keeps with a location which of its stores it is in; where there is one only, nothing.
+#[test]
+fn what_is_stored_says_where_and_is_counted() {
+    in_pool(
+        |config| config.backend = Some("ceph-east".into()),
+        async |lab| {
+            let data = noise(1, MIB);
+            let added = lab.put(&id(), AddOptions::default(), &data).await.unwrap();
+            assert_eq!(added.metadata, [("store".to_owned(), "ceph-east".to_owned())].into());
+            lab.put(&id(), sized(5), &data).await.unwrap_err();
+            lab.put(added.location.image(), AddOptions::default(), &data).await.unwrap_err();
+            drop(lab.store.add(&id(), AddOptions::default()).await.unwrap());
+            let adds = lab.store.counters().of(store::Operation::Add);
+            assert_eq!((adds.begun, adds.done, adds.failed, adds.dropped, adds.bytes), (4, 1, 2, 1, MIB as u64));
+            lab.store.settled().await;
+        },
+    );
+    in_pool(
+        |_| {},
+        async |lab| {
+            let added = lab.put(&id(), AddOptions::default(), &noise(1, MIB)).await.unwrap();
+            assert!(added.metadata.is_empty());
+        },
+    );
+}
+
 #[test]
 fn an_unknown_digest_is_refused_before_anything_is_made() {
     in_pool(

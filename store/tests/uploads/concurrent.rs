@@ -19,8 +19,11 @@ fn thirty_two_uploads_at_once_are_right_and_within_their_memory() {
             let piece = noise(1, MIB);
             let images: Vec<String> = (0..IMAGES).map(|_| child.wait_for("image").expect("an image")).collect();
             for (n, image) in images.iter().enumerate() {
-                let data: Vec<u8> =
-                    (0..LENGTH).flat_map(|k| [&vec![(n * 7 + k) as u8; 16][..], &piece[16..]].concat()).collect();
+                let mut data = Vec::with_capacity(LENGTH * MIB);
+                for k in 0..LENGTH {
+                    data.extend_from_slice(&[(n * 7 + k) as u8; 16]);
+                    data.extend_from_slice(&piece[16..]);
+                }
                 assert_eq!(*image, format!("image-{n} {} {}", md5(&data), sha512(&data)));
                 if n % 8 == 0 {
                     assert!(lab.read(&lab.store.location_of(&format!("image-{n}"))).await == data);

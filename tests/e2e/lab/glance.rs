@@ -3,8 +3,9 @@
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
+    process::Command,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -13,7 +14,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{MIB, TestPool, noise, repository, sh};
+use super::{MIB, Ran, TestPool, noise, repository, sh, until};
 
 /// A stock Glance of its own, from PyPI, on a pool; taken down with the test.
 pub(crate) struct Glance {
@@ -74,10 +75,19 @@ impl Glance {
         self.lab("up", &options);
     }
 
-    /// One of its own tools, `glance-manage` or `glance-scrubber`.
-    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) -> String {
+    /// `glance-manage`, or another of its own tools.
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) -> Ran {
         let venv = std::env::var_os("GLANCE_LAB_VENV").map_or_else(|| repository("target/glance-venv"), Into::into);
-        sh(venv.join("bin").join(name), &[&["--config-file", &self.conf], arguments].concat())
+        let mut tool = Command::new(venv.join("bin").join(name));
+        tool.args(["--config-file", &self.conf]).args(arguments).output().unwrap().into()
+    }
+
+    /// Takes a delayed deletion back.
+    pub(crate) fn restore(&self, id: &str) {
+        // It refuses while another of its kind runs anywhere on the machine, as other tests' do.
+        static ONE: Mutex<()> = Mutex::new(());
+        let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        until("the scrubber to restore it", 300, || self.tool("glance-scrubber", &["--restore", id]).code == 0);
     }
 
     fn post(&self, path: &str, body: &Value) -> Result<(), ureq::Error> {

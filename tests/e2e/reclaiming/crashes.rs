@@ -154,8 +154,7 @@ fn a_move_that_was_cut_off_inside_librbd_is_finished_or_undone() {
     // A journal that says what was about to be done, and a trash entry as this plan makes them.
     Held::start(&cloud, &plan).kill();
     let begun = std::fs::read(journal_of(&plan)).unwrap();
-    let other = cloud.file("other.journal").display().to_string();
-    resumed(&cloud, &plan, &other);
+    resumed(&cloud, &plan, &journal_of(&plan));
     let entry = cloud.file("entry");
     let rados = |command: &str| sh("sh", &["-c", &format!("rados -p {} {command}", cloud.pool.0)]);
     rados(&format!("getomapval rbd_trash id_{id} {}", entry.display()));

@@ -105,7 +105,7 @@ fn clock_skew() {
     };
     for (minutes, done) in [(-3, true), (3, true), (-30, false)] {
         cloud.database.sql(&skewed(0));
-        let plan = cloud.plan(&["--grace", "0"]);
+        let plan = cloud.plan(&[]);
         cloud.database.sql(&skewed(minutes));
         let ran = cloud.apply(&plan);
         assert_eq!(ran.code == 0, done, "{minutes} minutes: {ran:?}");

@@ -2,28 +2,17 @@
 
 mod conf;
 mod place;
+mod rows;
 mod schema;
 mod session;
 mod url;
 
-use std::{
-    collections::{HashMap, HashSet},
-    fmt,
-    time::Duration,
-};
-
-use jiff::Timestamp;
-use store::Location;
+use std::{collections::HashSet, fmt, time::Duration};
 
 pub use self::conf::{ConfError, GlanceConf};
-use self::{
-    place::Key,
-    schema::{IMAGES, LOCATIONS, PROPERTIES, Reader, Schema},
-    session::{Row, Session},
-    url::Address,
-};
-use super::{Progress, Stage};
-use crate::facts::{DatabaseFacts, GlanceFacts, GlanceImage, GlanceLocation, Place};
+use self::{place::Key, rows::Rows, session::Session, url::Address};
+use super::Progress;
+use crate::facts::{GlanceFacts, GlanceImage, GlanceLocation, Place};
 
 /// Why a database could not be read. Its text tells all; there is no further source.
 #[derive(Debug, thiserror::Error)]
@@ -93,6 +82,16 @@ pub(super) struct Known<'a> {
     pub(super) names: HashSet<&'a str>,
 }
 
+impl Known<'_> {
+    /// Whether a place is in one of the pools, of this cluster.
+    fn is_here(&self, place: &Place) -> bool {
+        let Place::Rbd(place) = place else { return false };
+        // A namespace follows its pool.
+        let pool = place.pool().and_then(|pool| pool.split('/').next());
+        place.fsid() == Some(self.fsid) && pool.is_some_and(|pool| self.pools.contains(pool))
+    }
+}
+
 /// Reads all databases. Deleted rows and locations are kept only if they name one of the known images.
 pub(super) async fn read(
     databases: &[Database],
@@ -101,7 +100,7 @@ pub(super) async fn read(
 ) -> Result<GlanceFacts, DatabaseError> {
     let mut all = GlanceFacts::default();
     let mut rows = Rows { read: 0, progress };
-    for (index, database) in databases.iter().enumerate() {
+    for (index, database) in distinct(databases).into_iter().enumerate() {
         let mut session = Session::begin(&database.address, &database.name, database.timeout).await?;
         let read = database.read(&mut session, known, &mut rows).await;
         session.end().await;
@@ -112,20 +111,33 @@ pub(super) async fn read(
 }
 
 /// Reads again, as they are now, the rows of these images, and every location that belongs to one of them or names one of
-/// these RBD images. [`GlanceFacts::databases`] is left empty.
+/// these RBD images. Of the databases themselves only the name and the time of the newest row are read.
 pub(super) async fn reread(
     databases: &[Database],
     ids: &HashSet<String>,
     names: &HashSet<String>,
 ) -> Result<GlanceFacts, DatabaseError> {
     let mut all = GlanceFacts::default();
-    for (index, database) in databases.iter().enumerate() {
+    for (index, database) in distinct(databases).into_iter().enumerate() {
         let mut session = Session::begin(&database.address, &database.name, database.timeout).await?;
         let read = database.reread(&mut session, ids, names).await;
         session.end().await;
         merge(&mut all, read?, index);
     }
     Ok(all)
+}
+
+/// Each database once, though several configurations may name it; with the key, if one of them has it.
+fn distinct(databases: &[Database]) -> Vec<&Database> {
+    let mut distinct: Vec<&Database> = Vec::new();
+    for database in databases {
+        match distinct.iter_mut().find(|known| known.name == database.name) {
+            Some(known) if known.key.is_none() => *known = database,
+            Some(_) => {}
+            None => distinct.push(database),
+        }
+    }
+    distinct
 }
 
 /// Adds one database's rows to those of others. A row that is not deleted wins.
@@ -139,52 +151,6 @@ fn merge(all: &mut GlanceFacts, one: GlanceFacts, index: usize) {
     }
     all.locations.extend(one.locations.into_iter().map(|location| GlanceLocation { database: index, ..location }));
 }
-
-/// Counts rows for the progress, and tells now and then.
-struct Rows<'a> {
-    read: u64,
-    progress: &'a Progress<'a>,
-}
-
-impl Rows<'_> {
-    fn another(&mut self) {
-        self.read += 1;
-        if self.read.is_multiple_of(256) {
-            self.told();
-        }
-    }
-
-    fn told(&self) {
-        (self.progress)(Stage::Database, self.read, None);
-    }
-}
-
-/// The latest of all times that were seen, as text: ISO times sort as they follow each other, so few need parsing.
-#[derive(Default)]
-struct Newest {
-    text: String,
-    time: Option<Timestamp>,
-}
-
-impl Newest {
-    fn see(&mut self, reader: &Reader<'_>, row: &Row<'_>) -> Result<(), DatabaseError> {
-        for column in ["created_at", "updated_at", "deleted_at"] {
-            if let Some(text) = reader.optional(row, column)?
-                && text > self.text.as_str()
-            {
-                self.time = Some(reader.parse_time(column, text)?);
-                text.clone_into(&mut self.text);
-            }
-        }
-        Ok(())
-    }
-}
-
-/// How many values a query has at most.
-const BATCH: usize = 200;
-
-/// Up to how many names the database looks for itself; with more it is faster to look at every location here.
-const FEW: usize = 32;
 
 impl Database {
     /// A name for people: which database on which server, and no secret.
@@ -206,179 +172,6 @@ impl Database {
     pub fn with_key(self, key: &str) -> Result<Self, DatabaseError> {
         Ok(Self { key: Some(Key::new(key).ok_or(DatabaseError::Key)?), ..self })
     }
-
-    fn reader(&self, table: &'static schema::Table) -> Reader<'_> {
-        Reader { database: &self.name, table }
-    }
-
-    async fn read(
-        &self,
-        session: &mut Session<'_>,
-        known: &Known<'_>,
-        rows: &mut Rows<'_>,
-    ) -> Result<GlanceFacts, DatabaseError> {
-        let schema = Schema::read(session, &self.name).await?;
-        let mut facts = GlanceFacts::default();
-        let mut knows = DatabaseFacts { name: self.name.clone(), ..DatabaseFacts::default() };
-        let mut newest = Newest::default();
-
-        let importing = self.importing(session, &schema.importing, &[]).await?;
-        let reader = self.reader(&IMAGES);
-        let each = |row: &Row<'_>| {
-            rows.another();
-            newest.see(&reader, row)?;
-            let id = reader.text(row, "id")?;
-            let deleted = reader.flag(row, "deleted")?;
-            *(if deleted { &mut knows.deleted } else { &mut knows.images }) += 1;
-            if !deleted || known.names.contains(id) {
-                let image = GlanceImage { importing: importing.contains(id), ..reader.image(row)? };
-                facts.images.insert(id.to_owned(), image);
-            }
-            Ok(())
-        };
-        session.rows(&schema.images, &[], each).await?;
-
-        let reader = self.reader(&LOCATIONS);
-        let each = |row: &Row<'_>| {
-            rows.another();
-            newest.see(&reader, row)?;
-            let location = reader.location(row, self.key.as_ref())?;
-            let place = match &location.place {
-                Place::Rbd(place) => Some(place),
-                Place::Elsewhere | Place::Unreadable => None,
-            };
-            if !location.deleted
-                && let Some((fsid, pool)) = place.and_then(|place| place.fsid().zip(place.pool()))
-                && fsid == known.fsid
-                && known.pools.contains(pool.split('/').next().unwrap_or(pool))
-            {
-                knows.locations += 1;
-            }
-            if !location.deleted || place.is_some_and(|place| known.names.contains(place.image())) {
-                facts.locations.push(location);
-            }
-            Ok(())
-        };
-        session.rows(&schema.locations, &[], each).await?;
-
-        knows.newest = newest.time;
-        facts.databases.push(knows);
-        Ok(facts)
-    }
-
-    async fn reread(
-        &self,
-        session: &mut Session<'_>,
-        ids: &HashSet<String>,
-        names: &HashSet<String>,
-    ) -> Result<GlanceFacts, DatabaseError> {
-        let schema = Schema::read(session, &self.name).await?;
-        let mut facts = GlanceFacts::default();
-        let all: Vec<String> = ids.iter().cloned().collect();
-        self.images(session, &schema, &all, &mut facts.images).await?;
-        let reader = self.reader(&LOCATIONS);
-        for batch in all.chunks(BATCH) {
-            let each = |row: &Row<'_>| {
-                facts.locations.push(reader.location(row, self.key.as_ref())?);
-                Ok(())
-            };
-            session.rows(&format!("{} WHERE image_id IN ({})", schema.locations, marks(batch)), batch, each).await?;
-        }
-        self.naming(session, &schema, names, |location| {
-            if !ids.contains(&location.image_id) {
-                facts.locations.push(location);
-            }
-        })
-        .await?;
-        // A location means nothing without its row.
-        let owners: HashSet<&String> = facts.locations.iter().map(|location| &location.image_id).collect();
-        let owners: Vec<String> = owners.into_iter().filter(|id| !ids.contains(*id)).cloned().collect();
-        self.images(session, &schema, &owners, &mut facts.images).await?;
-        Ok(facts)
-    }
-
-    /// The rows of these images.
-    async fn images(
-        &self,
-        session: &mut Session<'_>,
-        schema: &Schema,
-        ids: &[String],
-        images: &mut HashMap<String, GlanceImage>,
-    ) -> Result<(), DatabaseError> {
-        let reader = self.reader(&IMAGES);
-        for batch in ids.chunks(BATCH) {
-            let importing = format!("{} AND image_id IN ({})", schema.importing, marks(batch));
-            let importing = self.importing(session, &importing, batch).await?;
-            let each = |row: &Row<'_>| {
-                let image = reader.image(row)?;
-                images.insert(image.id.clone(), GlanceImage { importing: importing.contains(&image.id), ..image });
-                Ok(())
-            };
-            session.rows(&format!("{} WHERE id IN ({})", schema.images, marks(batch)), batch, each).await?;
-        }
-        Ok(())
-    }
-
-    /// The images that an import is copying.
-    async fn importing(
-        &self,
-        session: &mut Session<'_>,
-        sql: &str,
-        ids: &[String],
-    ) -> Result<HashSet<String>, DatabaseError> {
-        let reader = self.reader(&PROPERTIES);
-        let mut importing = HashSet::new();
-        let each = |row: &Row<'_>| {
-            importing.insert(reader.text(row, "image_id")?.to_owned());
-            Ok(())
-        };
-        session.rows(sql, ids, each).await?;
-        Ok(importing)
-    }
-
-    /// Every location, of whatever image, that names one of these RBD images. No index helps here.
-    async fn naming(
-        &self,
-        session: &mut Session<'_>,
-        schema: &Schema,
-        names: &HashSet<String>,
-        mut keep: impl FnMut(GlanceLocation),
-    ) -> Result<(), DatabaseError> {
-        let mut sql = schema.locations.clone();
-        let mut values: Vec<String> = Vec::new();
-        if names.is_empty() {
-            return Ok(());
-        }
-        if names.len() <= FEW {
-            // The database looks for them, which is faster; what it finds is looked at again here.
-            values.extend(names.iter().map(|name| quoted(name)));
-            let mut conditions = vec![format!("{} > 0", session.position("value", "?")); values.len()];
-            if self.key.is_some() {
-                conditions.push(format!("{} = 0", session.position("value", "'://'")));
-            }
-            sql = format!("{sql} WHERE {}", conditions.join(" OR "));
-        }
-        let reader = self.reader(&LOCATIONS);
-        let each = |row: &Row<'_>| {
-            let location = reader.location(row, self.key.as_ref())?;
-            if matches!(&location.place, Place::Rbd(place) if names.contains(place.image())) {
-                keep(location);
-            }
-            Ok(())
-        };
-        session.rows(&sql, &values, each).await
-    }
-}
-
-/// A mark for each value.
-fn marks(values: &[String]) -> String {
-    vec!["?"; values.len()].join(", ")
-}
-
-/// A name as it stands in a location.
-fn quoted(name: &str) -> String {
-    let location = Location::Legacy { image: name.to_owned() }.to_string();
-    location.strip_prefix("rbd://").map(str::to_owned).unwrap_or(location)
 }
 
 #[cfg(test)]

@@ -41,7 +41,24 @@ pub(super) struct Schema {
     pub(super) locations: String,
     /// Of the images that an import is copying.
     pub(super) importing: String,
+    /// Of just enough of deleted images to tell whether they matter. There may be a million.
+    pub(super) deleted_images: String,
+    /// Of what all locations name, deleted or not.
+    pub(super) places: String,
+    /// Of the latest times in each table.
+    pub(super) newest: [(&'static Table, String); 2],
+    /// Of those in `images` that it has an index for.
+    pub(super) newest_at_once: [(&'static Table, String); 1],
 }
+
+/// The condition for rows that are not deleted.
+pub(super) const LIVE: &str = "deleted = FALSE";
+
+/// The condition for all others: a row that is neither is then seen, and refused.
+pub(super) const NOT_LIVE: &str = "(deleted IS NULL OR deleted <> FALSE)";
+
+/// The columns with a row's times.
+pub(super) const TIMES: [&str; 3] = ["created_at", "updated_at", "deleted_at"];
 
 impl Schema {
     /// Recognises Glance's tables, or refuses what is something else by the name of what is missing.
@@ -49,12 +66,29 @@ impl Schema {
         let images = select(&IMAGES, session, database).await?;
         let locations = select(&LOCATIONS, session, database).await?;
         select(&PROPERTIES, session, database).await?;
-        let importing = format!(
-            "SELECT {} FROM image_properties WHERE deleted = FALSE AND name = 'os_glance_importing_to_stores' \
-             AND value <> ''",
-            session.text_of("image_id")
-        );
-        Ok(Self { images, locations, importing })
+        let of = |columns: &[&str]| {
+            let texts: Vec<String> = columns.iter().map(|column| session.text_of(column, column)).collect();
+            texts.join(", ")
+        };
+        let newest = |table: &'static Table| {
+            let latest = TIMES.map(|column| session.text_of(&format!("MAX({column})"), column));
+            (table, format!("SELECT {} FROM {}", latest.join(", "), table.name))
+        };
+        Ok(Self {
+            images,
+            locations,
+            importing: format!(
+                "SELECT {} FROM image_properties WHERE {LIVE} AND name = 'os_glance_importing_to_stores' AND value <> ''",
+                of(&["image_id"])
+            ),
+            deleted_images: format!("SELECT {} FROM images WHERE {NOT_LIVE}", of(&["id", "deleted"])),
+            places: format!("SELECT {} FROM image_locations", of(&["image_id", "value", "deleted"])),
+            newest: [newest(&IMAGES), newest(&LOCATIONS)],
+            newest_at_once: [(&IMAGES, {
+                let latest = |column| session.text_of(&format!("(SELECT MAX({column}) FROM images)"), column);
+                format!("SELECT {}, {}, NULL AS deleted_at", latest("created_at"), latest("updated_at"))
+            })],
+        })
     }
 }
 
@@ -70,7 +104,7 @@ async fn select(table: &Table, session: &mut Session<'_>, database: &str) -> Res
     let mut sql = "SELECT ".to_owned();
     for (index, column) in table.required.iter().chain(table.optional).enumerate() {
         let comma = if index == 0 { "" } else { ", " };
-        let text = if there.contains(*column) { session.text_of(column) } else { format!("NULL AS {column}") };
+        let text = if there.contains(*column) { session.text_of(column, column) } else { format!("NULL AS {column}") };
         // Writing to a String cannot fail.
         let _ = write!(sql, "{comma}{text}");
     }
@@ -107,14 +141,13 @@ impl Reader<'_> {
         }
     }
 
-    fn time(&self, row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, DatabaseError> {
-        self.optional(row, column)?.map(|text| self.parse_time(column, text)).transpose()
-    }
-
-    /// Times are UTC, written `2026-01-31 12:00:00.000000`.
-    pub(super) fn parse_time(&self, column: &str, text: &str) -> Result<Timestamp, DatabaseError> {
-        let time = text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC));
-        time.map(|time| time.timestamp()).map_err(|_| self.malformed(column, &format!("is {text:?}, not a time")))
+    /// A time. All are UTC, written `2026-01-31 12:00:00.000000`.
+    pub(super) fn time(&self, row: &Row<'_>, column: &str) -> Result<Option<Timestamp>, DatabaseError> {
+        let Some(text) = self.optional(row, column)? else { return Ok(None) };
+        match text.parse::<DateTime>().and_then(|time| time.to_zoned(TimeZone::UTC)) {
+            Ok(time) => Ok(Some(time.timestamp())),
+            Err(_) => Err(self.malformed(column, &format!("is {text:?}, not a time"))),
+        }
     }
 
     fn malformed(&self, column: &str, what: &str) -> DatabaseError {

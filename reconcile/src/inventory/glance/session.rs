@@ -170,12 +170,13 @@ impl<'a> Session<'a> {
         if missing { Ok(()) } else { asked }
     }
 
-    /// SQL for a column's text, under the column's name.
-    pub(super) fn text_of(&self, column: &str) -> String {
-        match self.connection {
-            Connection::Mysql(_) => format!("CAST({column} AS CHAR) AS {column}"),
-            Connection::Sqlite(_) | Connection::Postgres(_) => format!("CAST({column} AS TEXT) AS {column}"),
-        }
+    /// SQL for the text of an expression, under a name.
+    pub(super) fn text_of(&self, expression: &str, name: &str) -> String {
+        let kind = match self.connection {
+            Connection::Mysql(_) => "CHAR",
+            Connection::Sqlite(_) | Connection::Postgres(_) => "TEXT",
+        };
+        format!("CAST({expression} AS {kind}) AS {name}")
     }
 
     /// SQL for where in `column` a value, or a literal, begins: counted from 1, and 0 where it does not occur.

@@ -3,7 +3,7 @@
 use std::{ffi::c_char, ptr, time::Duration};
 
 use crate::{
-    errno::{ERANGE, Result, check},
+    errno::{ERANGE, ErrorKind, Result, check},
     image::Image,
     pool::Pool,
     strings::{c_string, c_strings, owned, text},
@@ -35,6 +35,22 @@ impl Image {
     pub async fn acquire_lock(&self) -> Result<()> {
         // SAFETY: an open image.
         self.call("lock", |image| unsafe { rbd_sys::rbd_lock_acquire(image, rbd_sys::RBD_LOCK_MODE_EXCLUSIVE) }).await
+    }
+
+    /// Makes sure that this handle holds the exclusive lock, and takes it if it does not; nothing for an image that has none.
+    ///
+    /// Implements: `rbd_is_exclusive_lock_owner`, `rbd_lock_acquire`.
+    ///
+    /// # Errors
+    /// As [`acquire_lock`](Self::acquire_lock); `Blocklisted`, `TimedOut`.
+    pub async fn ensure_lock(&self) -> Result<()> {
+        if self.holds_lock().await? {
+            return Ok(());
+        }
+        match self.acquire_lock().await {
+            Err(error) if error.kind == ErrorKind::InvalidArgument => Ok(()),
+            acquired => acquired,
+        }
     }
 
     /// Gives the exclusive lock back.

@@ -33,8 +33,8 @@ use crate::{
 /// The least and the most that an image of unknown size grows by in one step.
 const STEPS: (u64, u64) = (1 << 30, 8 << 30);
 
-/// How long ago the last write that was done may have been submitted before it is made sure that the image's lock is held still.
-/// librbd 16 never completes a zero-copy write for which it cannot get the lock any more, and such an image cannot be closed.
+/// How long ago the last write that was done may have been submitted before the way of the next is looked at again
+/// ([`prepare_to_write`](rbd::Image::prepare_to_write) says why).
 const SILENCE: Duration = Duration::from_secs(1);
 
 /// An upload under way.
@@ -69,19 +69,19 @@ type Write = Pin<Box<dyn Future<Output = (Instant, rbd::Result<()>)> + Send>>;
 pub(crate) struct InFlight {
     /// Each knows when it was submitted.
     writes: FuturesUnordered<Write>,
-    /// When the lock was surely held: the cluster did something that was submitted then.
-    held: Instant,
+    /// When nothing stood in the way of a write: one that was submitted then was done. `None`: not yet, or not any more.
+    clear: Option<Instant>,
 }
 
 impl InFlight {
     pub(crate) fn new() -> Self {
-        Self { writes: FuturesUnordered::new(), held: Instant::now() }
+        Self { writes: FuturesUnordered::new(), clear: None }
     }
 
     /// Waits for one to be done; `None` where there is none.
     async fn next(&mut self) -> Option<rbd::Result<()>> {
         let (submitted, written) = self.writes.next().await?;
-        self.held = self.held.max(submitted);
+        self.clear = self.clear.map(|clear| clear.max(submitted));
         Some(written)
     }
 
@@ -364,12 +364,13 @@ impl Writer {
             let size = end.max(self.image_size + self.image_size.clamp(STEPS.0, STEPS.1));
             self.upload.image().resize(size).await?;
             self.image_size = size;
+            self.in_flight.clear = None;
         }
         self.hashers.data(&data).await?;
         let image = self.upload.image();
-        if self.in_flight.held.elapsed() > SILENCE {
-            image.ensure_lock().await?;
-            self.in_flight.held = Instant::now();
+        if self.in_flight.clear.is_none_or(|clear| clear.elapsed() > SILENCE) {
+            image.prepare_to_write().await?;
+            self.in_flight.clear = Some(Instant::now());
         }
         if thin {
             for part in thin::data(&data) {

@@ -45,7 +45,7 @@ fn options_are_read_as_oslo_config_reads_them() {
         "[DEFAULT]\nenabled_backends = first:rbd\nenabled_backends = a:rbd\n[a]\nrbd_store_chunk_size = 4\n\
          rbd_store_chunk_size = 16 \n[a]\nrbd_store_pool = again\nrbd_store_pool: last = one\n",
         "[DEFAULT]\nuser = nobody\nenabled_backends = a:rbd\n[a]\nrbd_store_user = u # no comment\n\
-         rbd_store_pool = p;q\nrbd_store_ceph_conf = /etc/ceph/$rbd_store_pool.conf\n",
+         rbd_store_pool = p;q\nrbd_store_ceph_conf = /etc/ceph/${rbd_store_pool}.conf\n",
         "[DEFAULT]\r\nenabled_backends = a:rbd\r\n[a]\r\nrbd_store_pool = windows\r\nrbd_thin_provisioning = 0\r\n",
         "[DEFAULT]\nenabled_backends = a:rbd\n[a]\nrbd_store_pool = costs 5$ or ${\nstore_description = '\"\n",
     ];

@@ -51,6 +51,10 @@ fn an_operation_of_a_blocklisted_client_fails_and_the_next_one_works() {
         let location = put(&store, "next").await;
         assert_eq!(get(&store, &location).await.unwrap(), b"next");
         store.delete(&location).await.unwrap();
+        // What was cut is removed through the new connection, once Ceph has forgotten the old one.
+        store.settled().await;
+        assert_eq!(scratch.pool.images().await.unwrap(), []);
+        assert_eq!(scratch.trash().await, [""; 0]);
     });
 }
 

@@ -96,6 +96,11 @@ impl OpenImage {
 
 impl Drop for Image {
     fn drop(&mut self) {
+        // librbd 16 never completes a write without a copy that it refused for a client that was blocklisted: such an image
+        // stays open, and there is no use in waiting for it.
+        if self.pool().cluster().is_blocklisted() {
+            return;
+        }
         self.open.closing().unsettled = Some(Unsettled::new());
     }
 }

@@ -33,6 +33,7 @@ mod lock;
 mod membership;
 mod metadata;
 mod object_map;
+mod plain;
 mod pool;
 mod progress;
 mod read_op;
@@ -53,6 +54,7 @@ pub use self::{
     image::{Image, ImageStat, OpenOptions},
     lock::Locker,
     object_map::ObjectMap,
+    plain::PlainSnapshot,
     pool::{ImageSpec, Pool},
     progress::{Progress, silent},
     read_op::{ObjectRead, OmapEntry, ReadOp},

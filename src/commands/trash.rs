@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use jiff::Timestamp;
-use reconcile::{Allow, Health, Kind, PlanPolicy, Run, ScanOptions};
+use reconcile::{Allow, Finding, Health, Kind, Plan, PlanPolicy, Run, Scan, ScanOptions, TrashedImage, is_glance_name};
 
 use super::{
     apply::{Bar, code},
@@ -79,6 +79,9 @@ async fn purge(args: PurgeArgs) -> anyhow::Result<u8> {
         kept.extend(left.into_iter().filter(|entry| entry.deferred_until < Timestamp::now()));
     }
     kept.retain(|entry| !applied.steps.iter().any(|step| step.image_id == entry.image_id));
+    for entry in kept.iter_mut().filter(|entry| entry.kept.is_none()) {
+        entry.kept = Some(why_kept(entry, &scan, &plan));
+    }
     output::print(&match args.format {
         Format::Json => report::json(&report::reclaim::Purged { applied: &applied, kept: &kept })?,
         Format::Table => report::reclaim::purged(&applied, &kept),
@@ -87,4 +90,19 @@ async fn purge(args: PurgeArgs) -> anyhow::Result<u8> {
         exit::DONE if !kept.is_empty() => exit::PARTLY,
         code => code,
     })
+}
+
+/// Why nothing was planned for an entry that nothing in the pool speaks against.
+fn why_kept(entry: &TrashedImage, scan: &Scan, plan: &Plan) -> String {
+    if !is_glance_name(&entry.image) {
+        return "its name is not Glance's".into();
+    }
+    let of_it = |finding: &&Finding| finding.image_id.as_deref() == Some(&entry.image_id);
+    let owned = scan.findings.iter().filter(of_it).find(|finding| finding.kind != Kind::TrashExpired);
+    if let Some(finding) = owned {
+        let location = finding.location.as_deref().map_or_else(String::new, |location| format!(": {location}"));
+        return format!("it is {}{location}", finding.kind);
+    }
+    let left_out = plan.left_out.iter().find(|left| left.what.ends_with(&entry.image));
+    left_out.map_or_else(|| "it came after the look at the databases".into(), |left| left.why.clone())
 }

@@ -21,6 +21,12 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// The longest pause between two tries.
 const PAUSE: Duration = Duration::from_secs(8);
 
+/// How often an upload that waits looks whether its client was blocklisted: librbd may wait for ever then.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// How long the removal waits for the image to be closed. One that cannot be is removed all the same.
+const CLOSE: Duration = Duration::from_secs(30);
+
 /// The image of an upload, open; dropped before the upload is done, it is removed in the background.
 pub(crate) struct Upload {
     /// Taken by whoever closes it.
@@ -101,6 +107,12 @@ impl Upload {
         &self.open.as_ref().expect("taken only by what ends the upload").0
     }
 
+    /// What tells that the client of this image was blocklisted.
+    pub(crate) fn cut_off(&self) -> CutOff {
+        let (image, remains) = self.open.as_ref().expect("taken only by what ends the upload");
+        CutOff { store: remains.store.clone(), pool: image.pool().clone(), name: remains.name().to_owned() }
+    }
+
     /// Closes the image, which is whole.
     pub(crate) async fn close(mut self) -> (Remains, Result<()>) {
         let (image, remains) = self.open.take().expect("taken only by what ends the upload");
@@ -119,6 +131,40 @@ impl Upload {
     }
 }
 
+/// Tells whether another connection took the place of an upload's.
+pub(crate) struct CutOff {
+    store: Store,
+    pool: Pool,
+    name: String,
+}
+
+impl CutOff {
+    /// Does some work on the image, but gives up when its client is found to be blocklisted.
+    pub(crate) async fn or<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            done = work => done,
+            () = self.found() => Err(rbd::Error {
+                kind: rbd::ErrorKind::Blocklisted,
+                operation: "go on writing to",
+                object: self.pool.path(&self.name),
+                errno: 0,
+            }
+            .into()),
+        }
+    }
+
+    async fn found(&self) {
+        let client = self.pool.cluster().instance_id();
+        loop {
+            tokio::time::sleep(LOOK).await;
+            if matches!(self.store.ready().await, Ok(pool) if pool.cluster().instance_id() != client) {
+                return;
+            }
+        }
+    }
+}
+
 impl Drop for Upload {
     fn drop(&mut self) {
         if let Some((image, remains)) = self.open.take() {
@@ -128,8 +174,11 @@ impl Drop for Upload {
 }
 
 async fn discard(image: Image, remains: Remains) {
-    if let Err(error) = image.close().await {
-        tracing::debug!(%error, "an abandoned upload did not close cleanly");
+    if image.pool().cluster().is_blocklisted() {
+        // It may never close, and nobody minds: its watch has gone.
+        drop(image);
+    } else if !matches!(tokio::time::timeout(CLOSE, image.close()).await, Ok(Ok(()))) {
+        tracing::debug!(image = remains.name(), "an abandoned upload did not close cleanly");
     }
     remains.clear().await;
 }

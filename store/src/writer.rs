@@ -112,7 +112,7 @@ impl Writer {
     /// `SizeMismatch` beyond the announced size; `Rejected`; what an earlier write failed with: `StorageFull`, `Timeout`, …. The
     /// upload cannot be continued after an error, nor after this future was dropped half-way.
     pub async fn write(&mut self, data: Bytes) -> Result<()> {
-        let written = self.take_data(data).await;
+        let written = self.upload.cut_off().or(self.take_data(data)).await;
         self.tell(written)
     }
 
@@ -142,7 +142,7 @@ impl Writer {
     /// # Errors
     /// As [`write`](Self::write).
     pub async fn skip(&mut self, length: u64) -> Result<()> {
-        let skipped = self.take_hole(length).await;
+        let skipped = self.upload.cut_off().or(self.take_hole(length)).await;
         self.tell(skipped)
     }
 
@@ -177,7 +177,7 @@ impl Writer {
     /// # Errors
     /// `Source`; and as [`write`](Self::write).
     pub async fn read_from(&mut self, file: &mut SparseFile) -> Result<u64> {
-        let read = self.take_piece(file).await;
+        let read = self.upload.cut_off().or(self.take_piece(file)).await;
         self.tell(read)
     }
 
@@ -248,8 +248,8 @@ impl Writer {
     }
 
     async fn complete(mut self) -> Result<(Added, Remains)> {
-        if let Err(error) = self.store_rest().await {
-            // A cluster that does not answer would not answer the removal either.
+        if let Err(error) = self.upload.cut_off().or(self.store_rest()).await {
+            // A cluster that does not answer would not answer the removal either; that is left to the background.
             if !matches!(error, Error::Timeout(_)) {
                 self.abort().await;
             }

@@ -169,7 +169,7 @@ fn nothing_that_lives_is_called_dead_while_a_glance_works() {
     thread::scope(|scope| {
         for client in 1..=3 {
             let churn = &churn;
-            scope.spawn(move || churn.work(Dice(0x9E37_79B9_7F4A_7C15 * client)));
+            scope.spawn(move || churn.work(Dice(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(client))));
         }
         let _end = Stop(&churn.stop);
         for scan in 1.. {

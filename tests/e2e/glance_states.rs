@@ -50,7 +50,7 @@ impl<'a> Lab<'a> {
         let conf = std::env::var("CEPH_CONF").unwrap();
         // A cluster that is far away, so that Glance can be killed in the middle of what is done in a moment here.
         let slow =
-            "\n[client]\nms_inject_delay_type = osd\nms_inject_delay_max = 0.1\nms_inject_delay_probability = 1\n";
+            "\n[client]\nms_inject_delay_type = osd\nms_inject_delay_max = 0.3\nms_inject_delay_probability = 1\n";
         let far = std::fs::read_to_string(&conf).unwrap() + slow;
         std::fs::write(directory.path().join("far.conf"), far).unwrap();
         let settings = [
@@ -177,9 +177,9 @@ fn every_state(database: &GlanceDatabase, encrypted: bool) {
     expect("missing-snapshot", 0, &attached);
 
     // Killed while it takes two uploads, copies an image to a second store, and imports one to both at once.
-    let copying = lab.glance.active(&data(16 * MIB));
+    let copying = lab.glance.active(&data(64 * MIB));
     let importing = lab.glance.create();
-    lab.glance.stage(&importing, &data(16 * MIB));
+    lab.glance.stage(&importing, &data(64 * MIB));
     lab.restart(false, &[]);
     let uploads = [lab.glance.create(), lab.glance.create()];
     thread::scope(|scope| {

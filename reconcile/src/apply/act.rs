@@ -2,8 +2,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use jiff::Timestamp;
-use rbd::{OpenOptions, Pool, SnapshotNamespace, TrashEntry, TrashSource, TrashState};
+use jiff::{SignedDuration, Timestamp};
+use rbd::{OpenOptions, Pool, Snapshot, SnapshotNamespace, TrashEntry, TrashSource, TrashState};
 use store::{Location, SNAPSHOT};
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     inventory::{Sources, examine},
+    journal::{Event, Record},
     plan::{Action, PlanPolicy, Step},
 };
 
@@ -132,10 +133,19 @@ async fn purge(pool: &Pool, id: &str, name: &str) -> rbd::Result<Acted> {
     if let Some(why) = by_id::users(pool, id).await? {
         return Ok(Acted::skipped(why));
     }
-    match remove_snapshot(pool, id).await? {
-        Some(acted) => Ok(acted),
-        None => remove(pool, id).await,
+    let had_snapshot = match remove_snapshot(pool, id).await? {
+        Ok(had) => had,
+        Err(why) => return Ok(Acted::skipped(why)),
+    };
+    let removed = remove(pool, id).await;
+    if let Err(error) = &removed
+        && had_snapshot
+        && pool.trash_state(id).await? == Some(TrashState::Normal)
+    {
+        tracing::debug!(%error, id, "its snapshot is taken again");
+        protected_snapshot(pool, id, SNAPSHOT, true).await?;
     }
+    removed
 }
 
 async fn remove(pool: &Pool, id: &str) -> rbd::Result<Acted> {
@@ -145,33 +155,32 @@ async fn remove(pool: &Pool, id: &str) -> rbd::Result<Acted> {
     }
 }
 
-/// Takes Glance's snapshot away; anything else is a reason to leave the image alone.
-async fn remove_snapshot(pool: &Pool, id: &str) -> rbd::Result<Option<Acted>> {
+/// Takes Glance's snapshot away, and tells whether there was one; or why the image is left alone.
+async fn remove_snapshot(pool: &Pool, id: &str) -> rbd::Result<Result<bool, String>> {
     let image = pool.open_image_by_id(id, OpenOptions::default()).await?;
     let removed = async {
         let snapshots = image.snapshots().await?;
-        let other = |namespace| namespace != SnapshotNamespace::User;
-        if let Some(foreign) = snapshots.iter().find(|found| found.name != SNAPSHOT || other(found.namespace)) {
-            return Ok(Some(Acted::skipped(format!("it has a snapshot that is not Glance's, {:?}", foreign.name))));
+        let is_glances = |found: &Snapshot| found.name == SNAPSHOT && found.namespace == SnapshotNamespace::User;
+        if let Some(foreign) = snapshots.iter().find(|found| !is_glances(found)) {
+            return Ok(Err(format!("it has a snapshot that is not Glance's, {:?}", foreign.name)));
         }
-        for snapshot in snapshots {
-            if snapshot.protected {
-                // The last word on clones of the first kind.
-                match image.unprotect_snapshot(&snapshot.name).await {
-                    Err(error) if error.kind == rbd::ErrorKind::Busy => {
-                        return Ok(Some(Acted::skipped("it has clones")));
-                    }
-                    result => result?,
-                }
-            }
-            if let Err(error) = image.remove_snapshot(&snapshot.name).await {
-                if snapshot.protected && !error.is_not_found() {
-                    image.protect_snapshot(&snapshot.name).await?;
-                }
-                return Err(error);
+        let Some(snapshot) = snapshots.first() else { return Ok(Ok(false)) };
+        if snapshot.protected {
+            // The last word on clones of the first kind.
+            match image.unprotect_snapshot(SNAPSHOT).await {
+                Err(error) if error.kind == rbd::ErrorKind::Busy => return Ok(Err("it has clones".into())),
+                result => result?,
             }
         }
-        Ok(None)
+        match image.remove_snapshot(SNAPSHOT).await {
+            Err(error) if !error.is_not_found() => {
+                if snapshot.protected {
+                    image.protect_snapshot(SNAPSHOT).await?;
+                }
+                Err(error)
+            }
+            _ => Ok(Ok(true)),
+        }
     };
     let removed = removed.await;
     let closed = image.close().await;
@@ -179,10 +188,25 @@ async fn remove_snapshot(pool: &Pool, id: &str) -> rbd::Result<Option<Acted>> {
     closed.map(|()| removed)
 }
 
-/// Whether a trash entry is from this plan's own move: kept exactly as long, and not there before the step began.
-pub(super) fn is_ours(entry: &TrashEntry, begun: Timestamp, defer: Duration) -> bool {
-    let kept = entry.deferred_until.duration_since(entry.deleted_at).unwrap_or_default();
-    // librbd tells whole seconds.
+/// No move lasts longer: whoever made it was dead or done by then, and what is in the trash since later is somebody else's.
+const MOVE: SignedDuration = SignedDuration::from_mins(10);
+
+/// Whether a trash entry is from the very move that a journal tells of: the one that it saw end, or, where it saw none end,
+/// one that began when it says and keeps the image exactly as long as the plan does.
+pub(super) fn is_ours(entry: &TrashEntry, record: &Record, defer: Duration) -> bool {
     let since = by_id::trashed_at(entry);
-    entry.source == TrashSource::User && kept.as_secs() == defer.as_secs() && since.as_second() >= begun.as_second()
+    match (&record.last, record.trashed_at) {
+        // It was left, or put back, in its place.
+        (Event::Skipped { .. } | Event::Undone, _) => false,
+        (_, Some(then)) => then == since,
+        (_, None) => {
+            let kept = entry.deferred_until.duration_since(entry.deleted_at).unwrap_or_default();
+            // librbd tells whole seconds.
+            let began = since.as_second() >= record.begun.as_second();
+            entry.source == TrashSource::User
+                && kept.as_secs() == defer.as_secs()
+                && began
+                && since.duration_since(record.begun) < MOVE
+        }
+    }
 }

@@ -116,3 +116,6 @@ fn what_it_is_now(step: &Step, facts: &Facts, findings: &[Finding]) -> String {
         (None, None, None) => "it is not there any more".into(),
     }
 }
+
+#[cfg(test)]
+mod tests;

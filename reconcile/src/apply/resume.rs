@@ -45,7 +45,7 @@ impl Scene<'_> {
 
     async fn resume_trash(&self, step: &Step, record: &Record, now: Whereabouts) -> rbd::Result<Option<Acted>> {
         let Some((entry, state)) = now.trash else { return Ok(None) };
-        if !is_ours(&entry, record.begun, self.policy.defer) {
+        if !is_ours(&entry, record, self.policy.defer) {
             // In its place as well: whoever is moving it there is not this plan, and the look at it tells.
             let since = by_id::trashed_at(&entry);
             let others = || Acted::skipped(format!("it is in the trash since {since}, and not by this plan"));

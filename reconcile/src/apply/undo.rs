@@ -226,12 +226,8 @@ async fn way(pool: &Pool, record: &Record, header: &crate::journal::Header) -> r
         return Ok(Way::No("it was to be purged; it is still in the trash, where it was".into()));
     }
     let since = by_id::trashed_at(&entry);
-    let ours = match record.trashed_at {
-        Some(then) => then == since,
-        None => is_ours(&entry, record.begun, header.defer),
-    };
     // Half a move is undone whoever began it: the image belongs in its place, where it is as well.
-    if ours || now.name.is_some() {
+    if is_ours(&entry, record, header.defer) || now.name.is_some() {
         return Ok(Way::Back);
     }
     Ok(Way::No(format!("somebody else has put it into the trash since, at {since}")))

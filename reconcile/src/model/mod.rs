@@ -46,47 +46,65 @@ enum Event {
     Reclaim(usize),
     Crash,
     Undo,
+    /// An upload that dies, whole or not, and whose row may be deleted or purged.
+    LeaveBehind(usize, usize),
+    /// Something happens to the very image that the reclaimer is at.
+    Meddle(usize, usize),
 }
 
-fn event() -> impl Strategy<Value = Event> {
-    let name = || 0..NAMES;
-    prop_oneof![
-        6 => name().prop_map(Event::Create),
-        6 => name().prop_map(Event::Upload),
-        2 => (name(), name()).prop_map(|(a, b)| Event::Snapshot(a, b)),
-        5 => name().prop_map(Event::Finish),
-        4 => name().prop_map(Event::Register),
-        3 => name().prop_map(Event::Die),
-        4 => name().prop_map(Event::Delete),
-        2 => name().prop_map(Event::PurgeRow),
-        2 => name().prop_map(Event::Boot),
-        2 => name().prop_map(Event::CloneByHand),
-        2 => Just(Event::EndServer),
-        1 => name().prop_map(Event::LoseSnapshot),
-        2 => (name(), name()).prop_map(|(a, b)| Event::Adopt(a, b)),
-        1 => Just(Event::BackUp),
-        1 => Just(Event::RestoreBackup),
-        1 => (name(), any::<bool>()).prop_map(|(name, keep)| Event::TrashByHand(name, keep)),
-        1 => (1..20_u64).prop_map(Event::RestoreByHand),
-        6 => prop::sample::select(vec![1, 60, 600, GRACE, 2 * GRACE, 3 * GRACE]).prop_map(Event::Wait),
-        20 => (1..10_usize).prop_map(Event::Reclaim),
-        2 => Just(Event::Crash),
-        1 => Just(Event::Undo),
-    ]
+/// What a number stands for: numbers are made, and left out to find the shortest way to a loss, much faster than events.
+fn event(code: u32) -> Event {
+    const WEIGHTS: [u32; 23] = [5, 5, 2, 4, 3, 2, 4, 2, 2, 2, 2, 1, 2, 1, 1, 1, 1, 6, 20, 1, 1, 8, 4];
+    let mut rest = code % WEIGHTS.iter().sum::<u32>();
+    let code = code / WEIGHTS.iter().sum::<u32>();
+    let kind = WEIGHTS.iter().position(|weight| match rest.checked_sub(*weight) {
+        Some(less) => {
+            rest = less;
+            false
+        }
+        None => true,
+    });
+    let (name, more) = (code as usize % NAMES, code as usize / NAMES);
+    let other = more % NAMES;
+    match kind.expect("the rest is less than their sum") {
+        0 => Event::Create(name),
+        1 => Event::Upload(name),
+        2 => Event::Snapshot(name, other),
+        3 => Event::Finish(name),
+        4 => Event::Register(name),
+        5 => Event::Die(name),
+        6 => Event::Delete(name),
+        7 => Event::PurgeRow(name),
+        8 => Event::Boot(name),
+        9 => Event::CloneByHand(name),
+        10 => Event::EndServer,
+        11 => Event::LoseSnapshot(name),
+        12 => Event::Adopt(name, other),
+        13 => Event::BackUp,
+        14 => Event::RestoreBackup,
+        15 => Event::TrashByHand(name, more % 2 == 0),
+        16 => Event::RestoreByHand(u64::from(code % 20)),
+        17 => Event::Wait([1, 60, 600, GRACE, 2 * GRACE, 3 * GRACE][code as usize % 6]),
+        18 => Event::Reclaim([1, 1, 1, 2, 3, 4, 6, 10][code as usize % 8]),
+        19 => Event::Crash,
+        20 => Event::Undo,
+        21 => Event::LeaveBehind(name, more % 8),
+        _ => Event::Meddle(name, more % 4),
+    }
 }
 
 /// A cloud: clocks that are minutes apart, a database that may be read from a replica that lags, and what happens.
-fn cloud() -> impl Strategy<Value = ([i64; 3], i64, Vec<Event>)> {
+fn cloud() -> impl Strategy<Value = ([i64; 3], i64, Vec<u32>)> {
     let skew = -120..120_i64;
     let lag = prop::sample::select(vec![0, 0, 0, 1, 600, 3 * GRACE, 1_000_000]);
-    ([skew.clone(), skew.clone(), skew], lag, prop::collection::vec(event(), 20..150))
+    ([skew.clone(), skew.clone(), skew], lag, prop::collection::vec(any::<u32>(), 20..150))
 }
 
-fn run(skew: [i64; 3], lag: i64, events: &[Event], careless: Careless, did: &mut [u64; 2]) -> Result<(), String> {
+fn run(skew: [i64; 3], lag: i64, events: &[u32], careless: Careless, did: &mut [u64; 2]) -> Result<(), String> {
     let mut world = World::new(skew, lag);
     let mut reclaimer = Reclaimer::new(careless);
-    for event in events {
-        match *event {
+    for code in events {
+        match event(*code) {
             Event::Create(name) => world.create(name),
             Event::Upload(name) => world.upload(name, None),
             Event::Snapshot(name, parent) => world.upload(name, Some(parent)),
@@ -110,10 +128,40 @@ fn run(skew: [i64; 3], lag: i64, events: &[Event], careless: Careless, did: &mut
             Event::Reclaim(times) => {
                 for _ in 0..times {
                     reclaimer.go_on(&mut world)?;
+                    if reclaimer.is_idle() {
+                        break;
+                    }
                 }
             }
             Event::Crash => reclaimer.crash(),
             Event::Undo => reclaimer.undo(&mut world)?,
+            Event::Meddle(owner, how) => {
+                if let Some(name) = reclaimer.at_image(&world) {
+                    match how {
+                        0 => world.clone_by_hand(name),
+                        1 => {
+                            world.create(owner);
+                            world.adopt(owner, name);
+                        }
+                        2 => world.trash_by_hand(name, GRACE),
+                        _ => world.upload(name, None),
+                    }
+                }
+            }
+            Event::LeaveBehind(name, how) => {
+                world.create(name);
+                world.upload(name, None);
+                if how & 1 > 0 {
+                    world.finish(name);
+                }
+                world.die(name);
+                if how & 2 > 0 {
+                    world.delete(name);
+                }
+                if how & 4 > 0 {
+                    world.purge_row(name);
+                }
+            }
         }
         world.wait(1);
     }
@@ -139,24 +187,27 @@ fn run(skew: [i64; 3], lag: i64, events: &[Event], careless: Careless, did: &mut
 fn many(cases: u32, careless: Careless) -> (u64, Result<[u64; 2], String>) {
     let seed: u64 = std::env::var("GLANCE_RBD_SEED")
         .map_or_else(|_| RandomState::new().hash_one(0), |seed| seed.parse().expect("GLANCE_RBD_SEED is a number"));
-    let mut bytes = [0; 32];
-    bytes[..8].copy_from_slice(&seed.to_le_bytes());
-    let config =
-        ProptestConfig { cases, failure_persistence: None, max_shrink_iters: 5_000, ..ProptestConfig::default() };
-    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &bytes));
+    // How it was lost is of interest only where it should not have been.
+    let max_shrink_iters = if careless == Careless::No { 5_000 } else { 0 };
+    let bytes = (u128::from(seed) + 1).to_le_bytes();
+    let config = ProptestConfig { cases, failure_persistence: None, max_shrink_iters, ..ProptestConfig::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::XorShift, &bytes));
     let did = Cell::new([0; 2]);
     let result = runner.run(&cloud(), |(skew, lag, events)| {
         let mut now = did.get();
         let outcome = run(skew, lag, &events, careless, &mut now);
         did.set(now);
-        outcome.map_err(TestCaseError::fail)
+        outcome.map_err(|lost| {
+            let events: Vec<Event> = events.iter().map(|code| event(*code)).collect();
+            TestCaseError::fail(format!("{lost}\nafter {events:?}"))
+        })
     });
     (seed, result.map(|()| did.get()).map_err(|error| error.to_string()))
 }
 
 #[test]
 fn nothing_that_anybody_needs_is_purged_or_left_in_the_trash() {
-    let cases = if std::env::var_os("GLANCE_RBD_LONG").is_some() { 20_000 } else { 500 };
+    let cases = if std::env::var_os("GLANCE_RBD_LONG").is_some() { 10_000 } else { 500 };
     let (seed, result) = many(cases, Careless::No);
     println!("{cases} cases; GLANCE_RBD_SEED={seed} repeats them");
     let [trashed, purged] = result.unwrap_or_else(|error| panic!("GLANCE_RBD_SEED={seed}: {error}"));
@@ -167,7 +218,7 @@ fn nothing_that_anybody_needs_is_purged_or_left_in_the_trash() {
 /// A model that never finds anything proves nothing: each look that is left out loses something in some cloud.
 #[test]
 fn a_careless_reclaimer_is_caught() {
-    for careless in [Careless::Before, Careless::Users, Careless::Owners] {
+    for careless in [Careless::Users, Careless::Owners] {
         let (seed, result) = many(5_000, careless);
         let found = result.expect_err("it lost nothing");
         println!(

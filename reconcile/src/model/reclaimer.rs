@@ -28,14 +28,10 @@ enum Noted {
 pub(super) enum Careless {
     #[default]
     No,
-    /// The look before a step.
-    Before,
     /// The look at who has the image open or cloned, after the move.
     Users,
     /// The look at the database, after the move.
     Owners,
-    /// What an earlier scan has seen.
-    Seen,
 }
 
 /// Where it is, in what it keeps in memory.
@@ -55,6 +51,22 @@ enum At {
     Again(usize, Option<&'static str>, Box<PoolFacts>),
     PutBack(usize),
     Purging(usize),
+}
+
+impl At {
+    fn place(&self) -> Option<usize> {
+        match self {
+            Self::Step(place)
+            | Self::Looked(place, _)
+            | Self::Decided(place)
+            | Self::HalfMoved(place)
+            | Self::Moved(place)
+            | Self::Again(place, ..)
+            | Self::PutBack(place)
+            | Self::Purging(place) => Some(*place),
+            Self::Idle | Self::Scanned(_) => None,
+        }
+    }
 }
 
 /// It, and what it keeps on disk.
@@ -111,10 +123,7 @@ impl Reclaimer {
     /// The scan is done; a plan is made of it and of those before.
     fn scanned(&mut self, world: &World, pool: PoolFacts) {
         let facts = world.facts(pool, world.glance());
-        let mut policy = policy(all_kinds());
-        if self.careless == Careless::Seen {
-            policy.allow.push(Allow::Unseen);
-        }
+        let policy = policy(all_kinds());
         let findings = classify(&facts, &policy_of(&policy), world.ours());
         let scan = scan(&facts, findings, world);
         let plan = plan(&scan, &self.scans, &Health::default(), &policy, world.ours());
@@ -128,17 +137,7 @@ impl Reclaimer {
 
     fn step_on(&mut self, world: &mut World, at: At) -> Result<At, String> {
         let plan = self.plan.clone().expect("steps are a plan's");
-        let place = match at {
-            At::Step(place)
-            | At::Looked(place, _)
-            | At::Decided(place)
-            | At::HalfMoved(place)
-            | At::Moved(place)
-            | At::Again(place, ..)
-            | At::PutBack(place)
-            | At::Purging(place) => place,
-            At::Idle | At::Scanned(_) => unreachable!("there is a step"),
-        };
+        let place = at.place().expect("there is a step");
         let Some(step) = plan.steps.get(place) else {
             self.plan = None;
             return Ok(At::Idle);
@@ -151,7 +150,7 @@ impl Reclaimer {
                 None => At::Looked(place, Box::new(world.pool(Some(id)))),
             },
             At::Looked(_, pool) => match before(&plan, step, &world.facts(*pool, world.glance()), &[], world.ours()) {
-                Verdict::Skip(_) if self.careless != Careless::Before => self.end(place),
+                Verdict::Skip(_) => self.end(place),
                 _ => {
                     self.journal.insert(place, Noted::Begun);
                     At::Decided(place)
@@ -251,6 +250,16 @@ impl Reclaimer {
             }
             _ => look(world),
         }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self.at, At::Idle)
+    }
+
+    /// The name of the image that the next step is about.
+    pub(super) fn at_image(&self, world: &World) -> Option<usize> {
+        let step = self.plan.as_ref()?.steps.get(self.at.place()?)?;
+        Some(world.disks.get(&step.image_id.parse().ok()?)?.name)
     }
 
     /// It is killed: what was in memory is gone.

@@ -1,6 +1,6 @@
 //! Whether what is being read is still there.
 
-use rbd::{Image, Pool, Snapshot};
+use rbd::Pool;
 
 use crate::location::Location;
 
@@ -16,20 +16,20 @@ pub(super) struct Alive {
 }
 
 impl Alive {
-    /// Of a snapshot, or of the head if the location names none.
-    pub(super) fn of(image: &Image, id: &str, snapshot: Option<&Snapshot>, location: &Location) -> Self {
-        let (object, key, value) = match snapshot {
-            Some(snapshot) => {
-                // Its id and its name: a snapshot on its way out is renamed first.
-                let mut value = snapshot.id.to_le_bytes().to_vec();
-                value.extend((snapshot.name.len() as u32).to_le_bytes());
-                value.extend(snapshot.name.as_bytes());
-                (format!("rbd_header.{id}"), format!("snapshot_{:016x}", snapshot.id), value)
-            }
-            // Its removal begins in the directory.
-            None => ("rbd_directory".to_owned(), format!("id_{id}"), Vec::new()),
-        };
-        Self { pool: image.pool().clone(), object, key, value, what: location.to_string() }
+    /// Of a snapshot.
+    pub(super) fn snapshot(pool: &Pool, image_id: &str, id: u64, name: &str, location: &Location) -> Self {
+        // Its id and its name: a snapshot on its way out is renamed first.
+        let mut value = id.to_le_bytes().to_vec();
+        value.extend((name.len() as u32).to_le_bytes());
+        value.extend(name.as_bytes());
+        let (object, key) = (format!("rbd_header.{image_id}"), format!("snapshot_{id:016x}"));
+        Self { pool: pool.clone(), object, key, value, what: location.to_string() }
+    }
+
+    /// Of an image itself, whose removal begins in the directory.
+    pub(super) fn head(pool: &Pool, image_id: &str, location: &Location) -> Self {
+        let (object, key) = ("rbd_directory".to_owned(), format!("id_{image_id}"));
+        Self { pool: pool.clone(), object, key, value: Vec::new(), what: location.to_string() }
     }
 
     /// The image, for errors.

@@ -12,7 +12,7 @@ use futures_util::{
     future::BoxFuture,
     stream::{FuturesOrdered, StreamExt},
 };
-use rbd::Image;
+use rbd::{Image, PlainSnapshot};
 
 use super::{
     alive::Alive,
@@ -51,13 +51,11 @@ pub struct Reader {
 }
 
 /// What is read from.
-pub(super) struct Source {
-    pub(super) image: Image,
-    pub(super) alive: Alive,
-    /// Pieces are of one object each: a missing one makes the whole piece zeroes.
-    pub(super) plain: bool,
-    /// Bytes of the image.
-    pub(super) size: u64,
+pub(super) enum Source {
+    /// The objects of a snapshot.
+    Objects { snapshot: PlainSnapshot, alive: Alive, size: u64 },
+    /// An open image.
+    Image { image: Image, alive: Alive, size: u64 },
 }
 
 /// What comes next.
@@ -86,29 +84,46 @@ impl AsRef<[u8]> for Part {
 
 impl Source {
     /// Reads a piece; submitted now.
-    fn read(&self, offset: u64, part: Part) -> impl Future<Output = Result<Ahead>> + Send + use<> {
+    fn read(&self, offset: u64, part: Part) -> BoxFuture<'static, Result<Ahead>> {
         let length = part.length;
-        let read = self.image.read_into(offset, part);
-        let (alive, plain) = (self.alive.clone(), self.plain);
-        async move {
-            let (part, filled) = read.await?;
-            // A snapshot does not shrink: fewer bytes than asked for are an error, never the end.
-            if filled != length {
-                let what = alive.what();
-                return Err(Error::Invalid(format!("{what} gave {filled} bytes of {length} at {offset}")));
+        match self {
+            Self::Objects { snapshot, alive, .. } => {
+                let (read, alive) = (snapshot.read_into(offset, part), alive.clone());
+                Box::pin(async move {
+                    match read.await {
+                        Ok((part, filled)) if filled == length => Ok(Ahead::Data(part)),
+                        // An object that was never filled to its end; or one that was cut.
+                        Ok((mut part, filled)) => {
+                            alive.check().await?;
+                            part.as_mut()[filled..].fill(0);
+                            Ok(Ahead::Data(part))
+                        }
+                        Err(error) if error.is_not_found() => {
+                            alive.check().await?;
+                            Ok(Ahead::Zeroes(length as u64))
+                        }
+                        Err(error) => Err(error.into()),
+                    }
+                })
             }
-            if may_be_missing(part.as_ref(), plain) {
-                alive.check().await?;
+            Self::Image { image, alive, .. } => {
+                let (read, alive) = (image.read_into(offset, part), alive.clone());
+                Box::pin(async move {
+                    let (part, filled) = read.await?;
+                    // It does not shrink: fewer bytes than asked for are an error, never the end.
+                    if filled != length {
+                        let what = alive.what();
+                        return Err(Error::Invalid(format!("{what} gave {filled} bytes of {length} at {offset}")));
+                    }
+                    // librbd does not tell which zeroes are a missing object's, or a part's of it.
+                    if part.as_ref().contains(&0) {
+                        alive.check().await?;
+                    }
+                    Ok(Ahead::Data(part))
+                })
             }
-            Ok(Ahead::Data(part))
         }
     }
-}
-
-/// Whether what was read may have come from a missing object.
-fn may_be_missing(data: &[u8], plain: bool) -> bool {
-    // Elsewhere a piece is made of parts of several objects, however small.
-    if plain { data.chunks(ZEROES.len()).all(|part| *part == ZEROES[..part.len()]) } else { data.contains(&0) }
 }
 
 impl Reader {
@@ -128,7 +143,9 @@ impl Reader {
     /// How long the image is, in bytes.
     #[must_use]
     pub fn size(&self) -> u64 {
-        self.source.size
+        match &self.source {
+            Source::Objects { size, .. } | Source::Image { size, .. } => *size,
+        }
     }
 
     /// How many bytes are still to come.
@@ -144,7 +161,10 @@ impl Reader {
     pub async fn close(self) -> Result<()> {
         let Self { source, next, ahead, measured, .. } = self;
         drop((next, ahead));
-        let closed = source.image.close().await.map_err(Error::from);
+        let closed = match source {
+            Source::Objects { .. } => Ok(()),
+            Source::Image { image, .. } => image.close().await.map_err(Error::from),
+        };
         if let Some(measured) = measured {
             measured.end(&closed);
         }
@@ -157,7 +177,7 @@ impl Reader {
             if let Some((offset, length, buffer)) = &mut self.next {
                 let Poll::Ready(buffer) = buffer.as_mut().poll(context) else { return };
                 let read = self.source.read(*offset, Part { buffer, length: *length });
-                self.ahead.push_back(Box::pin(read));
+                self.ahead.push_back(read);
                 self.next = None;
             }
             match self.pieces.next() {
@@ -223,20 +243,5 @@ impl Stream for Reader {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A piece of one object is zeroes as a whole when that is missing; elsewhere any zero may come from a missing one.
-    #[test]
-    fn what_may_be_missing() {
-        let mut data = vec![0; ZEROES.len() + 10];
-        assert!(may_be_missing(&data, true) && may_be_missing(&data, false));
-        data[ZEROES.len() + 9] = 1;
-        assert!(!may_be_missing(&data, true) && may_be_missing(&data, false));
-        assert!(!may_be_missing(&[1; 9], false));
     }
 }

@@ -61,7 +61,7 @@ fn fifty_deletions_in_mid_download_never_give_wrong_bytes() {
     // A window of two objects: most are read after the deletion.
     in_scratch(Config { window: 2, ..config() }, |scratch| async move {
         let downloads = stream::iter(0..50).map(|number| tokio::spawn(download(scratch.clone(), number)));
-        let ended: Vec<Ended> = downloads.buffer_unordered(10).map(Result::unwrap).collect().await;
+        let ended: Vec<Ended> = downloads.buffer_unordered(25).map(Result::unwrap).collect().await;
         let refused = ended.iter().filter(|&ended| *ended == Ended::Refused).count();
         println!("{refused} of {} downloads were refused in the middle, the others whole", ended.len());
         assert!(refused > 0 && refused < ended.len(), "no deletion met a download; this test shows nothing");

@@ -70,6 +70,17 @@ fn striped_images_are_read_whole() {
     });
 }
 
+/// Objects in another pool than the image's header, as with erasure coding.
+#[test]
+fn data_in_a_pool_of_its_own() {
+    in_scratch(Config { data_pool: Some("volumes".into()), ..config() }, |scratch| async move {
+        let data = noise(5, 3 * MIB + 5);
+        let location = scratch.put(&data).await.location;
+        assert!(!String::from_utf8(scratch.rados(&["ls"])).unwrap().contains("rbd_data"));
+        assert!(scratch.get(&location).await.unwrap() == data);
+    });
+}
+
 /// What a reader had in flight goes with it, and so does its hold on the image and on the connection.
 #[test]
 fn a_dropped_reader_leaves_nothing() {

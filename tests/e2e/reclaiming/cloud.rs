@@ -59,7 +59,7 @@ impl Cloud {
         let file = self.file(&format!("plan-{}.json", &uuid()[..8]));
         let name = file.display().to_string();
         let base = ["--user", "scan", "--grace", "0", "--allow", "unseen", "--max-images", "1000"];
-        let limits = ["--max-percent", "100", "--allow", "no-locations", "-o", &name];
+        let limits = ["--max-percent", "100", "-o", &name];
         let sources = self.sources();
         let sources: Vec<&str> = sources.iter().map(String::as_str).collect();
         run(&[["plan"].as_slice(), &sources, &base, &limits, options].concat()).ok();

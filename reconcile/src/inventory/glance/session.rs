@@ -216,7 +216,8 @@ async fn sqlite(path: &Path, timeout: Duration) -> Result<SqliteConnection, sqlx
         true => std::fs::File::open(path).map(drop),
         false => Err(std::io::Error::other("it is not a file")),
     })?;
-    let options = SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(timeout);
+    let options =
+        SqliteConnectOptions::new().filename(path).read_only(true).busy_timeout(timeout).row_buffer_size(1024);
     options.disable_statement_logging().connect().await
 }
 

@@ -159,11 +159,11 @@ impl TestDatabase {
         .await;
     }
 
-    /// Many deleted images, made by the database itself.
-    pub(super) async fn deleted_images(&self, count: u32) {
+    /// Many images, made by the database itself.
+    pub(super) async fn images(&self, count: u32, deleted: bool) {
         let id = match self.kind {
-            Kind::Mysql => "concat('deleted-', seq)",
-            Kind::Sqlite | Kind::Postgres => "'deleted-' || seq",
+            Kind::Mysql => "concat('many-', seq)",
+            Kind::Sqlite | Kind::Postgres => "'many-' || seq",
         };
         let source = match self.kind {
             Kind::Mysql => format!("seq_1_to_{count}"),
@@ -177,7 +177,7 @@ impl TestDatabase {
         self.sql(&format!(
             "INSERT INTO images (id, status, created_at, updated_at, deleted_at, deleted, min_disk, min_ram, protected,
              visibility, os_hidden, os_hash_value)
-             SELECT {id}, 'deleted', '2026-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00', TRUE, 0, 0, FALSE,
+             SELECT {id}, 'active', '2026-01-01 00:00:00', '2026-01-01 00:00:00', '2026-01-01 00:00:00', {deleted}, 0, 0, FALSE,
              'shared', FALSE, '{}' FROM {source}",
             "0".repeat(128)
         ))

@@ -36,11 +36,14 @@ mod tests {
 
     use super::*;
 
+    fn whole(length: usize) -> Vec<Range<usize>> {
+        std::iter::once(0..length).collect()
+    }
+
     #[test]
     fn only_long_runs_are_holes() {
         assert_eq!(data(&[0; 1 << 20]), []);
         assert_eq!(data(&[]), []);
-        let whole = |length: usize| std::iter::once(0..length).collect::<Vec<_>>();
         assert_eq!(data(&[1; 10_000]), whole(10_000));
         let mut chunk = vec![1; 1 << 20];
         chunk[4096..4096 + HOLE - 1].fill(0);

@@ -1,6 +1,6 @@
 //! Plans: what is planned for, what is refused and why, and that planning changes nothing, to the byte.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -206,7 +206,7 @@ fn what_cannot_be_planned_is_wrong_usage() {
     }
     assert!(run(&["--allow", "everything"]).stderr.contains("undecryptable"), "it says what there is");
     assert_eq!(run(&["--max-percent", "101"]).code, 2);
-    assert!(!std::path::Path::new("/tmp/no-plan.json").exists());
+    assert!(!Path::new("/tmp/no-plan.json").exists());
 }
 
 /// While an OSD is down, data that is there may not be seen.
@@ -234,6 +234,40 @@ fn an_unhealthy_cluster_is_refused() {
     let ran = attempt(&["--timeout", "60s"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("not healthy") && ran.stderr.contains("--allow unhealthy"), "{}", ran.stderr);
+}
+
+/// docs/safety.md says of each promise which test shows it.
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    sources(&repository("tests/e2e"), &mut found);
+    sources(&repository("reconcile/src"), &mut found);
+    let text = std::fs::read_to_string(repository("docs/safety.md")).unwrap();
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let names: Vec<(&str, &str)> = text
+        .split('`')
+        .filter_map(|quoted| quoted.split_once("::"))
+        .filter(|(module, name)| is_name(module) && is_name(name))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    for (module, name) in names {
+        let is_there = found.iter().any(|(path, source)| {
+            let is_in =
+                path.file_stem().is_some_and(|stem| stem == module) || path.ends_with(format!("{module}/mod.rs"));
+            is_in && source.contains(&format!("fn {name}("))
+        });
+        assert!(is_there, "docs/safety.md names {module}::{name}");
+    }
 }
 
 /// A cluster of one test.

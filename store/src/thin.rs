@@ -36,18 +36,22 @@ mod tests {
 
     use super::*;
 
+    fn whole(length: usize) -> Vec<Range<usize>> {
+        std::iter::once(0..length).collect()
+    }
+
     #[test]
     fn only_long_runs_are_holes() {
         assert_eq!(data(&[0; 1 << 20]), []);
         assert_eq!(data(&[]), []);
-        assert_eq!(data(&[1; 10_000]), [0..10_000]);
+        assert_eq!(data(&[1; 10_000]), whole(10_000));
         let mut chunk = vec![1; 1 << 20];
         chunk[4096..4096 + HOLE - 1].fill(0);
-        assert_eq!(data(&chunk), [0..1 << 20], "a byte too short");
+        assert_eq!(data(&chunk), whole(1 << 20), "a byte too short");
         chunk[4096..4096 + HOLE].fill(0);
         assert_eq!(data(&chunk), [0..4096, 4096 + HOLE..1 << 20]);
         chunk[4096 + 100] = 1;
-        assert_eq!(data(&chunk), [0..1 << 20]);
+        assert_eq!(data(&chunk), whole(1 << 20));
     }
 
     proptest! {

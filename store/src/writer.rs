@@ -36,7 +36,7 @@ const STEPS: (u64, u64) = (1 << 30, 8 << 30);
 ///
 /// [`finish`](Self::finish) makes it an image. Whatever else happens to it (an error, [`abort`](Self::abort), a drop)
 /// removes what was stored so far. A process killed meanwhile leaves an image, which carries an
-/// [`UploadMark`](crate::UploadMark) from the moment after its creation, and which the next upload of the same id removes.
+/// [`UploadMark`] from the moment after its creation, and which the next upload of the same id removes.
 pub struct Writer {
     pub(crate) upload: Upload,
     pub(crate) interest: Option<Interest>,

@@ -157,7 +157,8 @@ impl Lab {
         self.store.settled().await;
         let mut expected: Vec<String> = images.iter().map(ToString::to_string).collect();
         let mut found = self.images().await;
-        (expected.sort(), found.sort());
+        expected.sort();
+        found.sort();
         assert_eq!(found, expected);
         assert_eq!(self.store.pool().trash_list().await.unwrap(), []);
         // Nor a data object, a header or a name of anything else.

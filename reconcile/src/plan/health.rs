@@ -86,7 +86,11 @@ mod tests {
     fn what_hides_data_speaks_against_changes_and_nothing_else_does() {
         assert_eq!(status(&json!({}), 3), Health::default());
         assert_eq!(status(&json!({ "POOL_NO_REDUNDANCY": check("1 pool(s) have no replicas") }), 3), Health::default());
-        assert_eq!(status(&json!({ "POOL_FULL": check("1 pool(s) full") }), 3), Health::default(), "space is to be won");
+        assert_eq!(
+            status(&json!({ "POOL_FULL": check("1 pool(s) full") }), 3),
+            Health::default(),
+            "space is to be won"
+        );
         assert_eq!(status(&json!({ "OSD_DOWN": check("1 osds down") }), 2).problems, ["1 osds down: OSD_DOWN"]);
         assert_eq!(status(&json!({}), 2).problems, ["1 of 3 OSDs are down"]);
         let inactive = json!({ "PG_AVAILABILITY": check("Reduced data availability: 8 pgs inactive") });

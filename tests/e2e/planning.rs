@@ -214,7 +214,9 @@ fn what_cannot_be_planned_is_wrong_usage() {
 fn an_unhealthy_cluster_is_refused() {
     let directory = tempfile::Builder::new().prefix("ceph-").tempdir().unwrap();
     let demo = Demo(directory.path().join("c").display().to_string());
-    demo.call(&["up", "--osds", "2", "--osd-size", "1G", "--port", "25300"]);
+    // Of its own: another test may look for a free one at the same moment.
+    let port = (26_000 + std::process::id() % 90 * 100).to_string();
+    demo.call(&["up", "--osds", "2", "--osd-size", "1G", "--port", &port]);
     let conf = format!("{}/ceph.conf", demo.0);
     let ceph = |arguments: &[&str]| sh("ceph", &[&["-c", conf.as_str()], arguments].concat());
     let database = TestDatabase::new();
@@ -227,8 +229,20 @@ fn an_unhealthy_cluster_is_refused() {
     let ran = attempt(&[]);
     assert_eq!(ran.code, 0, "{ran:?}");
 
-    // It holds nothing, so that everything can still be read.
+    // It is to hold nothing when it dies, so that everything can still be read.
     ceph(&["osd", "crush", "reweight", "osd.1", "0"]);
+    let moved = || {
+        let groups: Value = serde_json::from_str(&ceph(&["pg", "ls", "--format", "json"])).unwrap();
+        let has_moved = |group: &Value| group["state"] == "active+clean" && group["acting"] == serde_json::json!([0]);
+        groups["pg_stats"].as_array().unwrap().iter().all(has_moved)
+    };
+    for _ in 0..180 {
+        if moved() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    assert!(moved(), "{}", ceph(&["pg", "ls"]));
     sh("sh", &["-c", &format!("kill -9 $(cat {}/run/osd.1.pid)", demo.0)]);
     ceph(&["osd", "down", "osd.1"]);
     let ran = attempt(&["--timeout", "60s"]);

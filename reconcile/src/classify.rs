@@ -187,6 +187,7 @@ fn describe(kind: Kind, image: &RbdImage, pool: &PoolFacts, row: Option<&GlanceI
         .with("unknown", Some(&image.unknown).filter(|unknown| !unknown.is_empty()))
         .with("row_status", row.map(|row| &row.status))
         .with("row_deleted", row.map(|row| row.deleted))
+        .with("row_created", row.and_then(|row| row.created))
         .with("row_updated", row.and_then(|row| row.updated))
 }
 

@@ -18,7 +18,7 @@ use super::{sources::SourceArgs, values::duration};
                   unhealthy      act although OSDs are down or placement groups inactive\n  \
                   no-locations   believe a database without any location in the pool\n  \
                   foreign-fsid   believe a database whose locations name another cluster\n  \
-                  undecryptable  act although there are locations that cannot be read\n\n\
+                  undecryptable  restore and protect although locations cannot be read (removing stays blocked)\n\n\
                   Example:\n  glance-rbd scan --glance-conf /etc/glance/glance-api.conf --format json -o monday.json\n  \
                   glance-rbd plan --glance-conf /etc/glance/glance-api.conf --seen monday.json -o plan.json # on Tuesday\n  \
                   glance-rbd apply plan.json --glance-conf /etc/glance/glance-api.conf # says what it would do"

@@ -238,7 +238,8 @@ mod tests {
         assert!(place.is_some(), "what was let go does not count");
         drop(gone);
         assert_eq!(budget.spare().len(), 0, "and is not kept where there is no room for it");
-        drop((place, share.buffer(8 * MIB).await));
+        drop(place);
+        drop(share.buffer(8 * MIB).await);
         assert_eq!(budget.spare().len(), 1);
         drop(share);
         assert_eq!(budget.spare().len(), 0, "nobody is left to use it");

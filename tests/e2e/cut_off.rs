@@ -151,6 +151,15 @@ fn a_garbled_header() {
     assert!(ran.stderr.contains("incomplete") && ran.stderr.contains(&garbled), "{ran:?}");
     assert!(metrics.contains("glance_rbd_scan_complete 0\n"), "{metrics}");
     assert!(metrics.contains("glance_rbd_scan_problems 1\n"), "{metrics}");
+
+    let plan = directory.path().join("plan.json").display().to_string();
+    let planned =
+        run(&[&["plan", "-o", &plan, "--only", "orphan", "--allow", "unseen", "--grace", "0"], sources.as_slice()]
+            .concat());
+    assert!(planned.code == 1 && format!("{planned:?}").contains("incomplete"), "{planned:?}");
+    let plan = std::fs::read_to_string(plan).unwrap_or_else(|_| "{}".to_owned());
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    assert!(plan["steps"].as_array().is_none_or(Vec::is_empty), "{plan:#}");
 }
 
 /// A database is killed while its rows are read: rows that did not come are not rows that are not there.

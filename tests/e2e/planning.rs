@@ -1,6 +1,6 @@
 //! Plans: what is planned for, what is refused and why, and that planning changes nothing, to the byte.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -206,7 +206,7 @@ fn what_cannot_be_planned_is_wrong_usage() {
     }
     assert!(run(&["--allow", "everything"]).stderr.contains("undecryptable"), "it says what there is");
     assert_eq!(run(&["--max-percent", "101"]).code, 2);
-    assert!(!std::path::Path::new("/tmp/no-plan.json").exists());
+    assert!(!Path::new("/tmp/no-plan.json").exists());
 }
 
 /// While an OSD is down, data that is there may not be seen.
@@ -214,7 +214,9 @@ fn what_cannot_be_planned_is_wrong_usage() {
 fn an_unhealthy_cluster_is_refused() {
     let directory = tempfile::Builder::new().prefix("ceph-").tempdir().unwrap();
     let demo = Demo(directory.path().join("c").display().to_string());
-    demo.call(&["up", "--osds", "2", "--osd-size", "1G", "--port", "25300"]);
+    // Of its own: another test may look for a free one at the same moment.
+    let port = (26_000 + std::process::id() % 90 * 100).to_string();
+    demo.call(&["up", "--osds", "2", "--osd-size", "1G", "--port", &port]);
     let conf = format!("{}/ceph.conf", demo.0);
     let ceph = |arguments: &[&str]| sh("ceph", &[&["-c", conf.as_str()], arguments].concat());
     let database = TestDatabase::new();
@@ -227,13 +229,59 @@ fn an_unhealthy_cluster_is_refused() {
     let ran = attempt(&[]);
     assert_eq!(ran.code, 0, "{ran:?}");
 
-    // It holds nothing, so that everything can still be read.
+    // It is to hold nothing when it dies, so that everything can still be read.
     ceph(&["osd", "crush", "reweight", "osd.1", "0"]);
+    let moved = || {
+        let groups: Value = serde_json::from_str(&ceph(&["pg", "ls", "--format", "json"])).unwrap();
+        let has_moved = |group: &Value| group["state"] == "active+clean" && group["acting"] == serde_json::json!([0]);
+        groups["pg_stats"].as_array().unwrap().iter().all(has_moved)
+    };
+    for _ in 0..180 {
+        if moved() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
+    assert!(moved(), "{}", ceph(&["pg", "ls"]));
     sh("sh", &["-c", &format!("kill -9 $(cat {}/run/osd.1.pid)", demo.0)]);
     ceph(&["osd", "down", "osd.1"]);
     let ran = attempt(&["--timeout", "60s"]);
     assert_eq!(ran.code, 1, "{ran:?}");
     assert!(ran.stderr.contains("not healthy") && ran.stderr.contains("--allow unhealthy"), "{}", ran.stderr);
+}
+
+/// docs/safety.md says of each promise which test shows it.
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    fn sources(directory: &Path, found: &mut Vec<(PathBuf, String)>) {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                sources(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push((path.clone(), std::fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    sources(&repository("tests/e2e"), &mut found);
+    sources(&repository("reconcile/src"), &mut found);
+    let text = std::fs::read_to_string(repository("docs/safety.md")).unwrap();
+    let is_name = |name: &str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let names: Vec<(&str, &str)> = text
+        .split('`')
+        .filter_map(|quoted| quoted.split_once("::"))
+        .filter(|(module, name)| is_name(module) && is_name(name))
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    for (module, name) in names {
+        let is_there = found.iter().any(|(path, source)| {
+            let is_in =
+                path.file_stem().is_some_and(|stem| stem == module) || path.ends_with(format!("{module}/mod.rs"));
+            is_in && source.contains(&format!("fn {name}("))
+        });
+        assert!(is_there, "docs/safety.md names {module}::{name}");
+    }
 }
 
 /// A cluster of one test.

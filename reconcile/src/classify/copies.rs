@@ -1,6 +1,6 @@
 //! Images that share one RBD image, and images of the same data.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::BTreeSet;
 
 use super::{Judge, found};
 use crate::{
@@ -33,8 +33,7 @@ impl Judge<'_> {
 
     /// Groups of active images of the same data: one finding a group.
     pub(super) fn duplicates(&self) -> Vec<Finding> {
-        let mut groups: BTreeMap<Data<'_>, Vec<(&GlanceImage, &RbdImage, usize)>> = BTreeMap::new();
-        let mut counted = HashSet::new();
+        let mut all: Vec<(Data<'_>, &GlanceImage, &RbdImage, usize)> = Vec::with_capacity(self.owners.present.len());
         for ((index, name), locations) in self.owners.owned() {
             let Some(image) = self.owners.present.get(&(index, name)) else { continue };
             // Two rows of one RBD image share it; there is nothing to win.
@@ -42,21 +41,19 @@ impl Judge<'_> {
             let row = rows.filter(|row| data_of(row).is_some()).min_by_key(|row| (row.created, &row.id));
             if let Some(row) = row
                 && let Some(data) = data_of(row)
-                && counted.insert((index, &image.id))
             {
-                groups.entry(data).or_default().push((row, image, index));
+                all.push((data, row, image, index));
             }
         }
-        for copies in groups.values_mut() {
-            copies.sort_by(|(a, _, i), (b, _, j)| (a.created, &a.id, i).cmp(&(b.created, &b.id, j)));
-            // One image in several stores was meant to be.
-            copies.dedup_by_key(|(row, ..)| &row.id);
-        }
-        let groups = groups.into_iter().filter(|(_, copies)| copies.len() > 1);
+        // Of each group the oldest comes first.
+        all.sort_by_key(|(data, row, _, index)| (*data, row.created, &row.id, *index));
+        // One image in several stores was meant to be.
+        all.dedup_by_key(|(data, row, ..)| (*data, &row.id));
+        let groups = all.chunk_by(|(a, ..), (b, ..)| a == b).filter(|copies| copies.len() > 1);
         groups
-            .map(|((algorithm, value, size), copies)| {
-                let (first, image, index) = copies[0];
-                let ids: Vec<&str> = copies.iter().map(|(row, ..)| row.id.as_str()).collect();
+            .map(|copies| {
+                let ((algorithm, value, size), first, image, index) = copies[0];
+                let ids: Vec<&str> = copies.iter().map(|(_, row, ..)| row.id.as_str()).collect();
                 Finding {
                     image: Some(image.name.clone()),
                     image_id: Some(image.id.clone()),

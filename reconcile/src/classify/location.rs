@@ -163,7 +163,16 @@ fn unfit(place: &Location, image: &RbdImage, row: &GlanceImage, about: impl Fn(K
         (Some(wanted), None) => {
             let there: Vec<&str> = image.snapshots.iter().map(|snapshot| snapshot.name.as_str()).collect();
             let finding = about(Kind::MissingSnapshot).with("missing", wanted).with("snapshots", there);
-            return Some(finding.with("size", image.size).with("row_size", row.size));
+            let watchers = image.closer.as_ref().map(|closer| &closer.watchers);
+            return Some(
+                finding
+                    .with("size", image.size)
+                    .with("row_size", row.size)
+                    .with("created", image.created)
+                    .with("upload", &image.mark)
+                    .with("watchers", watchers)
+                    .with("row_updated", row.updated),
+            );
         }
         (_, Some(snapshot)) => snapshot.size,
         (None, None) => image.size,

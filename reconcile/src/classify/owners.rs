@@ -16,8 +16,10 @@ pub(super) struct Owners<'a> {
     /// What is in the trash; the latest of each name.
     pub(super) trashed: HashMap<Named<'a>, &'a Trashed>,
     facts: &'a Facts,
-    /// What any location names, in whatever state, with all that do.
-    named: HashMap<Named<'a>, Vec<&'a GlanceLocation>>,
+    /// What locations name, in whatever state: sorted, once for each of them,
+    named: Vec<Named<'a>>,
+    /// and in the same order those locations.
+    naming: Vec<&'a GlanceLocation>,
     /// What live locations name in a pool of the same name on another cluster, or in another namespace: after a migration
     /// it may be this one.
     shadowed: HashSet<Named<'a>>,
@@ -31,7 +33,8 @@ impl<'a> Owners<'a> {
             present: HashMap::new(),
             trashed: HashMap::new(),
             facts,
-            named: HashMap::new(),
+            named: Vec::new(),
+            naming: Vec::new(),
             shadowed: HashSet::new(),
             unreadable: false,
         };
@@ -44,15 +47,16 @@ impl<'a> Owners<'a> {
                 }
             }
         }
+        let mut named: Vec<(Named<'a>, &GlanceLocation)> = Vec::with_capacity(facts.glance.locations.len());
         for location in &facts.glance.locations {
-            for meant in here(location, facts) {
-                owners.named.entry(meant).or_default().push(location);
-            }
+            named.extend(here(location, facts).map(|meant| (meant, location)));
             if is_live(location, facts) {
                 owners.unreadable |= location.place == Place::Unreadable;
                 owners.shadowed.extend(nearby(location, facts));
             }
         }
+        named.sort_by_key(|(named, _)| *named);
+        (owners.named, owners.naming) = named.into_iter().unzip();
         owners
     }
 
@@ -62,15 +66,20 @@ impl<'a> Owners<'a> {
     }
 
     /// The locations that name it, in whatever state.
-    pub(super) fn naming<'b>(&'b self, pool: usize, name: &'b str) -> &'b [&'a GlanceLocation] {
-        self.named.get(&(pool, name)).map_or(&[], Vec::as_slice)
+    pub(super) fn naming(&self, pool: usize, name: &str) -> &[&'a GlanceLocation] {
+        let start = self.named.partition_point(|named| *named < (pool, name));
+        let count = self.named[start..].partition_point(|named| *named == (pool, name));
+        &self.naming[start..start + count]
     }
 
     /// Every image that active locations of live rows name, with those.
     pub(super) fn owned(&self) -> impl Iterator<Item = (Named<'a>, Vec<&'a GlanceLocation>)> {
-        self.named.iter().filter_map(|(&named, locations)| {
-            let active = locations.iter().copied().filter(|location| is_active(location, self.facts));
-            Some((named, active.collect::<Vec<_>>())).filter(|(_, active)| !active.is_empty())
+        let mut start = 0;
+        self.named.chunk_by(|a, b| a == b).filter_map(move |named| {
+            let naming = &self.naming[start..start + named.len()];
+            start += named.len();
+            let active = naming.iter().copied().filter(|location| is_active(location, self.facts));
+            Some((named[0], active.collect::<Vec<_>>())).filter(|(_, active)| !active.is_empty())
         })
     }
 

@@ -1,5 +1,7 @@
 //! What is in the trash, and whether it may go.
 
+use std::time::Duration;
+
 use rbd::TrashSource;
 
 use super::{Judge, describe, found, is_glance_name};
@@ -7,6 +9,9 @@ use crate::{
     facts::{RbdImage, Trashed},
     finding::{Block, Finding, Kind},
 };
+
+/// As long as a removal may take between the move and the end.
+const REMOVAL: Duration = Duration::from_secs(5 * 60);
 
 impl Judge<'_> {
     /// What is to be said of an entry of the trash.
@@ -45,8 +50,13 @@ impl Judge<'_> {
         blocks.sort_unstable();
         blocks.dedup();
 
-        // librbd moves an image here before it removes it, and lists it as if it were in its place.
-        let removing = entry.source == TrashSource::Removing && !self.is_older(entry.deleted, self.policy.grace);
+        // librbd moves an image here before it removes it, and so does a store; one that is being removed is not left over.
+        let grace = match entry.source {
+            TrashSource::Removing => self.policy.grace,
+            _ => self.policy.grace.min(REMOVAL),
+        };
+        let stays = blocks.contains(&Block::Age) || blocks.contains(&Block::Children);
+        let removing = !stays && !self.is_older(entry.deleted, grace);
         let kind = if in_place.is_some_and(|image| image.id == entry.id) {
             Kind::BrokenImage
         } else if removing || blocks.contains(&Block::Watchers) || pool.going.contains(name) {

@@ -130,7 +130,10 @@ pub(crate) async fn gather(sources: &Sources, look: Look, progress: &Progress<'_
         pools: sources.pools.iter().map(Pool::name).collect(),
         names: names.collect::<HashSet<_>>(),
     };
-    gathered.facts.glance = glance::read(&sources.databases, &known, progress).await?;
+    let glance = glance::read(&sources.databases, &known, progress).await?;
+    drop(known);
+    gathered.facts.glance = glance;
+    gathered.facts.glance.locations.shrink_to_fit();
 
     let mut clones = Vec::new();
     for pool in &sources.pools {
@@ -167,13 +170,13 @@ async fn read_pools(
             broken: directory.broken,
             ..PoolFacts::default()
         };
-        let count = directory.images.len() as u64;
-        let tell = |read| progress(Stage::Pool, done + read, Some(total));
-        let reads = pool::images(pool, directory.images, with_usage, &tell).await?;
-        done += count;
-        for (name, id, read) in reads {
+        facts.images.reserve_exact(directory.images.len());
+        pool::images(pool, directory.images, with_usage, |name, id, read| {
             keep(&mut facts, &mut gathered.problems, name, id, read);
-        }
+            done += 1;
+            progress(Stage::Pool, done, Some(total));
+        })
+        .await?;
         facts.images.sort_by(|a, b| a.name.cmp(&b.name));
         facts.images.shrink_to_fit();
         gathered.facts.pools.push(facts);

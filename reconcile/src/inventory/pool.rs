@@ -90,16 +90,15 @@ fn text(pool: &Pool, value: &[u8]) -> rbd::Result<String> {
     Decoder(value).string().map_err(|_| malformed(pool))
 }
 
-/// Reads the facts of every image named, in no particular order.
+/// Reads the facts of every image named, in no particular order, and hands each on.
 ///
 /// A cluster that has stopped to answer is an error at once: each further image would take as long to find it out.
 pub(super) async fn images(
     pool: &Pool,
     directory: Vec<(String, String)>,
     with_usage: bool,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> rbd::Result<Vec<(String, String, Read)>> {
-    let total = directory.len();
+    mut keep: impl FnMut(String, String, Read),
+) -> rbd::Result<()> {
     let reads = directory.into_iter().map(|(name, id)| async {
         let read = match image(pool, &name, &id).await {
             Read::Image(mut image) if with_usage => match usage::usage(pool, &image).await {
@@ -114,17 +113,13 @@ pub(super) async fn images(
         (name, id, read)
     });
     let mut reads = stream::iter(reads).buffer_unordered(HEADERS_IN_FLIGHT);
-    let mut all = Vec::with_capacity(total);
-    while let Some(read) = reads.next().await {
-        if let (_, _, Read::Failed(error)) = &read
-            && error.kind == rbd::ErrorKind::TimedOut
-        {
-            return Err(error.clone());
+    while let Some((name, id, read)) = reads.next().await {
+        match read {
+            Read::Failed(error) if error.kind == rbd::ErrorKind::TimedOut => return Err(error),
+            read => keep(name, id, read),
         }
-        all.push(read);
-        progress(all.len() as u64);
     }
-    Ok(all)
+    Ok(())
 }
 
 /// Reads the facts of one image.

@@ -70,7 +70,7 @@ mod tests {
 
     use super::*;
 
-    fn status(checks: Value, up: u64) -> Health {
+    fn status(checks: &Value, up: u64) -> Health {
         let status = json!({
             "health": { "status": "HEALTH_WARN", "checks": checks, "mutes": [] },
             "osdmap": { "num_osds": 4, "num_up_osds": up, "num_in_osds": 3 },
@@ -84,13 +84,17 @@ mod tests {
 
     #[test]
     fn what_hides_data_speaks_against_changes_and_nothing_else_does() {
-        assert_eq!(status(json!({}), 3), Health::default());
-        assert_eq!(status(json!({ "POOL_NO_REDUNDANCY": check("1 pool(s) have no replicas") }), 3), Health::default());
-        assert_eq!(status(json!({ "POOL_FULL": check("1 pool(s) full") }), 3), Health::default(), "space is to be won");
-        assert_eq!(status(json!({ "OSD_DOWN": check("1 osds down") }), 2).problems, ["1 osds down: OSD_DOWN"]);
-        assert_eq!(status(json!({}), 2).problems, ["1 of 3 OSDs are down"]);
+        assert_eq!(status(&json!({}), 3), Health::default());
+        assert_eq!(status(&json!({ "POOL_NO_REDUNDANCY": check("1 pool(s) have no replicas") }), 3), Health::default());
+        assert_eq!(
+            status(&json!({ "POOL_FULL": check("1 pool(s) full") }), 3),
+            Health::default(),
+            "space is to be won"
+        );
+        assert_eq!(status(&json!({ "OSD_DOWN": check("1 osds down") }), 2).problems, ["1 osds down: OSD_DOWN"]);
+        assert_eq!(status(&json!({}), 2).problems, ["1 of 3 OSDs are down"]);
         let inactive = json!({ "PG_AVAILABILITY": check("Reduced data availability: 8 pgs inactive") });
-        assert_eq!(status(inactive, 3).problems, ["Reduced data availability: 8 pgs inactive: PG_AVAILABILITY"]);
+        assert_eq!(status(&inactive, 3).problems, ["Reduced data availability: 8 pgs inactive: PG_AVAILABILITY"]);
     }
 
     #[test]

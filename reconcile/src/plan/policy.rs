@@ -54,7 +54,7 @@ pub enum Allow {
     NoLocations,
     /// Believe a database whose locations all name another cluster.
     ForeignFsid,
-    /// Act although locations cannot be read, which may name any image.
+    /// Plan although locations cannot be read. They may name any image, so that what is removed stays blocked.
     Undecryptable,
 }
 
@@ -82,7 +82,7 @@ impl Allow {
             Self::Unhealthy => ("unhealthy", "images are removed while the cluster may not show all there is"),
             Self::NoLocations => ("no-locations", "a database is believed that knows nothing of the pool"),
             Self::ForeignFsid => ("foreign-fsid", "a database is believed whose locations name another cluster"),
-            Self::Undecryptable => ("undecryptable", "locations that cannot be read are taken for other images' ones"),
+            Self::Undecryptable => ("undecryptable", "locations cannot be read; only what gives back is planned"),
         }
     }
 }

@@ -24,7 +24,8 @@ use crate::{
     error::{Error, Result},
 };
 
-/// The most bytes of one read.
+/// The most bytes of one read. From 512 KiB to 8 MiB all cost the same processor time (0.2 s for 256 MiB, as `rbd export`;
+/// the stock driver takes 1.4 s); this is small beside the window, so that reads keep coming while one is late.
 pub(super) const LONGEST_READ: u64 = 4 << 20;
 
 /// What holes are given as.

@@ -12,10 +12,10 @@ use crate::scratch::{MIB, config, in_scratch, noise};
 const VARIABLE: &str = "GLANCE_RBD_TEST_DOWNLOADS";
 
 const IMAGES: usize = 32;
-const LENGTH: usize = 12;
+const LENGTH: usize = 16;
 const MEMORY: u64 = 64 << 20;
 
-/// 32 at once, of 384 MiB together, in a budget of 64 MiB: each gets its turn, and none another's bytes.
+/// 32 at once, of 512 MiB together, in a budget of 64 MiB: each gets its turn, and none another's bytes.
 #[test]
 fn thirty_two_downloads_at_once_are_right_and_within_their_memory() {
     in_scratch(Config { chunk_size: 8, ..config() }, |scratch| async move {
@@ -41,8 +41,9 @@ fn thirty_two_downloads_at_once_are_right_and_within_their_memory() {
         let (base, peak) = (mib(said("base")[0]), mib(said("peak")[0]));
         println!("{IMAGES} downloads: {} MiB over a base of {base} MiB", peak - base);
         // Beside the budget: what came from the network stays in librados' own buffers until it is copied, for as many
-        // pieces as arrive at the same time.
-        assert!(peak - base <= 2 * (MEMORY >> 20), "{peak} MiB, {base} of them without any download");
+        // pieces as arrive at the same time. And on a machine that is busy, one piece for each that has waited for long.
+        let (arriving, patient) = (MEMORY >> 20, IMAGES as u64 * 4);
+        assert!(peak - base <= (MEMORY >> 20) + arriving + patient, "{peak} MiB, {base} of them without any download");
     });
 }
 
@@ -69,6 +70,10 @@ fn what_the_child_does() {
             println!("md5 {}", md5.unwrap());
         }
         println!("peak {}", peak());
+        // Under threads of librados that still run, a process does not end cleanly.
+        store.settled().await;
+        drop(store);
+        rbd::settled().await;
     });
 }
 

@@ -154,6 +154,8 @@ fn a_mirrored_image_is_in_use() {
         let store = scratch.store(2).await;
         let location = put(&store, "data").await;
         let (pool, image) = (scratch.pool.to_string(), scratch.pool.path(location.image()));
+        // Of its own accord it mirrors nothing; without it, Ceph cannot end the mirroring of an image in a namespace.
+        scratch.rbd(&["mirror", "pool", "enable", "images", "image"]);
         scratch.rbd(&["mirror", "pool", "enable", &pool, "image"]);
         scratch.rbd(&["mirror", "image", "enable", &image, "snapshot"]);
         refused(&scratch, &store, &location, "is mirrored").await;

@@ -188,9 +188,9 @@ fn nothing_that_lives_is_touched_while_everything_moves() {
         busy.stop.store(true, Ordering::Relaxed);
     });
     busy.plant(&mut Dice(seed));
-    // A database testifies only against what is older than its newest row.
-    busy.glance.create();
     wait_for(|| {
+        // A database testifies only against what is older than its newest row, by the grace.
+        busy.glance.create();
         moved += busy.reclaim(grace);
         let images = busy.pool.images();
         !busy.known.lock().unwrap().planted.iter().any(|id| images.contains(id))

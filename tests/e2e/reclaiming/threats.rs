@@ -135,8 +135,8 @@ fn forged(cloud: &Cloud, plan: &Path, change: impl FnOnce(&mut Value)) -> std::p
 #[test]
 fn plan_edited_by_hand_or_for_another_place_and_time() {
     let cloud = Cloud::new();
-    cloud.garbage(1);
     let healthy = cloud.pool.images().into_iter().next().unwrap();
+    cloud.garbage(1);
     let plan = cloud.plan(&[]);
     let text = std::fs::read_to_string(&plan).unwrap();
     let edited = cloud.file("edited.json");

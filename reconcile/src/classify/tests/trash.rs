@@ -58,6 +58,8 @@ fn a_removal_under_way_is_in_flight() {
     let removing = |deleted| Trashed { source: TrashSource::Removing, deleted, ..trashed(A) };
     assert_eq!(judged(&with(removing(hours_ago(1)), vec![], vec![])), [("in-flight", vec![])]);
     assert_eq!(judged(&with(removing(hours_ago(25)), vec![], vec![])), [("trash-expired", vec![])], "it died");
+    let just_now = Trashed { deleted: now(), deferred_until: now(), ..trashed(A) };
+    assert_eq!(judged(&with(just_now, vec![], vec![])), [("in-flight", vec![])], "by a store that removes it");
     let mut entry = trashed(A);
     entry.image.as_mut().unwrap().closer.as_mut().unwrap().watchers.push("client.7".into());
     assert_eq!(judged(&with(entry, vec![], vec![])), [("in-flight", vec![])]);

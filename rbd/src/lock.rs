@@ -3,7 +3,7 @@
 use std::{ffi::c_char, ptr, time::Duration};
 
 use crate::{
-    errno::{ERANGE, Result, check},
+    errno::{ERANGE, ErrorKind, Result, check},
     image::Image,
     pool::Pool,
     strings::{c_string, c_strings, owned, text},
@@ -35,6 +35,28 @@ impl Image {
     pub async fn acquire_lock(&self) -> Result<()> {
         // SAFETY: an open image.
         self.call("lock", |image| unsafe { rbd_sys::rbd_lock_acquire(image, rbd_sys::RBD_LOCK_MODE_EXCLUSIVE) }).await
+    }
+
+    /// Makes sure that nothing stands between a write and the OSDs: that what is known of the header is the newest, and that this
+    /// handle holds the exclusive lock, if the image has one.
+    ///
+    /// librbd does both by itself before a write. But where it cannot, for the cluster does not answer or the client was
+    /// blocklisted, librbd 16 never completes a zero-copy write, and the image can never be closed. So call this before the
+    /// first write, after the header was changed (a resize, metadata), and when the cluster has not been heard of for a while.
+    ///
+    /// Implements: `rbd_stat`, `rbd_is_exclusive_lock_owner`, `rbd_lock_acquire`.
+    ///
+    /// # Errors
+    /// `Blocklisted`, `TimedOut`; as [`acquire_lock`](Self::acquire_lock).
+    pub async fn prepare_to_write(&self) -> Result<()> {
+        self.stat().await?;
+        if self.holds_lock().await? {
+            return Ok(());
+        }
+        match self.acquire_lock().await {
+            Err(error) if error.kind == ErrorKind::InvalidArgument => Ok(()),
+            acquired => acquired,
+        }
     }
 
     /// Gives the exclusive lock back.

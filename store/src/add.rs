@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::stream::FuturesUnordered;
 use rbd::CreateOptions;
 use tracing::Instrument;
 
@@ -14,7 +13,7 @@ use crate::{
     leftover,
     location::Location,
     upload::Created,
-    writer::Writer,
+    writer::{InFlight, Writer},
 };
 
 /// The most that one upload holds in memory, unless a single chunk is more.
@@ -116,7 +115,7 @@ impl Store {
                         hashers,
                         share: self.budget().share(window.min(LARGEST_WINDOW).max(config.chunk_bytes() as u64)),
                         chunk: None,
-                        in_flight: FuturesUnordered::new(),
+                        in_flight: InFlight::new(),
                         chunk_bytes: config.chunk_bytes(),
                         thin: config.thin,
                         submitted: 0,

@@ -8,6 +8,7 @@ use std::{
     future::Future,
     mem,
     pin::{Pin, pin},
+    time::{Duration, Instant},
 };
 
 use bytes::{Buf, Bytes};
@@ -32,6 +33,10 @@ use crate::{
 /// The least and the most that an image of unknown size grows by in one step.
 const STEPS: (u64, u64) = (1 << 30, 8 << 30);
 
+/// How long ago the last write that was done may have been submitted before the way of the next is looked at again
+/// ([`prepare_to_write`](rbd::Image::prepare_to_write) says why).
+const SILENCE: Duration = Duration::from_secs(1);
+
 /// An upload under way.
 ///
 /// [`finish`](Self::finish) makes it an image. Whatever else happens to it (an error, [`abort`](Self::abort), a drop)
@@ -46,7 +51,6 @@ pub struct Writer {
     pub(crate) share: Share,
     /// The buffer being filled.
     pub(crate) chunk: Option<Chunk>,
-    /// Writes submitted and not yet seen to be done.
     pub(crate) in_flight: InFlight,
     pub(crate) chunk_bytes: usize,
     pub(crate) thin: bool,
@@ -59,7 +63,33 @@ pub struct Writer {
     pub(crate) broken: bool,
 }
 
-type InFlight = FuturesUnordered<Pin<Box<dyn Future<Output = rbd::Result<()>> + Send>>>;
+type Write = Pin<Box<dyn Future<Output = (Instant, rbd::Result<()>)> + Send>>;
+
+/// Writes submitted and not yet seen to be done.
+pub(crate) struct InFlight {
+    /// Each knows when it was submitted.
+    writes: FuturesUnordered<Write>,
+    /// When nothing stood in the way of a write: one that was submitted then was done. `None`: not yet, or not any more.
+    clear: Option<Instant>,
+}
+
+impl InFlight {
+    pub(crate) fn new() -> Self {
+        Self { writes: FuturesUnordered::new(), clear: None }
+    }
+
+    /// Waits for one to be done; `None` where there is none.
+    async fn next(&mut self) -> Option<rbd::Result<()>> {
+        let (submitted, written) = self.writes.next().await?;
+        self.clear = self.clear.map(|clear| clear.max(submitted));
+        Some(written)
+    }
+
+    fn push(&self, write: impl Future<Output = rbd::Result<()>> + Send + 'static) {
+        let submitted = Instant::now();
+        self.writes.push(Box::pin(async move { (submitted, write.await) }));
+    }
+}
 
 /// A buffer, and how much of it is filled.
 pub(crate) struct Chunk {
@@ -334,16 +364,21 @@ impl Writer {
             let size = end.max(self.image_size + self.image_size.clamp(STEPS.0, STEPS.1));
             self.upload.image().resize(size).await?;
             self.image_size = size;
+            self.in_flight.clear = None;
         }
         self.hashers.data(&data).await?;
         let image = self.upload.image();
+        if self.in_flight.clear.is_none_or(|clear| clear.elapsed() > SILENCE) {
+            image.prepare_to_write().await?;
+            self.in_flight.clear = Some(Instant::now());
+        }
         if thin {
             for part in thin::data(&data) {
                 let start = self.submitted + part.start as u64;
-                self.in_flight.push(Box::pin(image.write(start, data.slice(part))));
+                self.in_flight.push(image.write(start, data.slice(part)));
             }
         } else {
-            self.in_flight.push(Box::pin(image.write(self.submitted, data)));
+            self.in_flight.push(image.write(self.submitted, data));
         }
         self.submitted = end;
         Ok(())

@@ -15,6 +15,8 @@ fn a_kept_lock_shuts_others_out_until_it_is_broken() {
         let other = Cluster::connect(options()).await.unwrap();
         let there = other.pool("images").await.unwrap().in_namespace(pool.namespace()).await.unwrap();
         let second = there.open_image("a", OpenOptions::default()).await.unwrap();
+        first.prepare_to_write().await.unwrap();
+        second.prepare_to_write().await.unwrap_err();
         let error = second.acquire_lock().await.unwrap_err();
         assert!(matches!(error.kind, ErrorKind::ReadOnly | ErrorKind::Busy), "{error}");
         assert!(!second.holds_lock().await.unwrap());

@@ -33,7 +33,7 @@ impl Judge<'_> {
 
     /// Groups of active images of the same data: one finding a group.
     pub(super) fn duplicates(&self) -> Vec<Finding> {
-        let mut all: Vec<(Data<'_>, &GlanceImage, &RbdImage, usize)> = Vec::new();
+        let mut all: Vec<(Data<'_>, &GlanceImage, &RbdImage, usize)> = Vec::with_capacity(self.owners.present.len());
         for ((index, name), locations) in self.owners.owned() {
             let Some(image) = self.owners.present.get(&(index, name)) else { continue };
             // Two rows of one RBD image share it; there is nothing to win.

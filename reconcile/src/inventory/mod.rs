@@ -130,7 +130,10 @@ pub(crate) async fn gather(sources: &Sources, look: Look, progress: &Progress<'_
         pools: sources.pools.iter().map(Pool::name).collect(),
         names: names.collect::<HashSet<_>>(),
     };
-    gathered.facts.glance = glance::read(&sources.databases, &known, progress).await?;
+    let glance = glance::read(&sources.databases, &known, progress).await?;
+    drop(known);
+    gathered.facts.glance = glance;
+    gathered.facts.glance.locations.shrink_to_fit();
 
     let mut clones = Vec::new();
     for pool in &sources.pools {

@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::lab::{Glance, GlanceDatabase, MIB, TestPool, Trickle, noise, rbd, run, until};
+use crate::lab::{Glance, GlanceDatabase, MIB, TestPool, Trickle, is_open, noise, rbd, run, until};
 
 #[test]
 fn on_sqlite() {
@@ -169,7 +169,7 @@ fn every_state(database: &GlanceDatabase, encrypted: bool) {
     let mut watcher = Command::new("rbd");
     let watcher = watcher.args(["--id", "glance", "watch", &lab.at(0, &attached)]).stdin(Stdio::piped());
     let mut watcher = watcher.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    until("a watcher", 60, || rbd(&["status", &lab.at(0, &attached)]).contains("watcher="));
+    until("a watcher", 60, || is_open(&lab.at(0, &attached)) == Some(true));
     assert!(lab.glance.try_delete(&attached).is_err());
     drop(watcher.stdin.take());
     watcher.wait().unwrap();
@@ -193,7 +193,7 @@ fn every_state(database: &GlanceDatabase, encrypted: bool) {
         }
         for id in &uploads {
             until("a partial image", 120, || lab.exists(0, id));
-            until("its writer", 120, || rbd(&["status", &lab.at(0, id)]).contains("watcher="));
+            until("its writer", 120, || is_open(&lab.at(0, id)) == Some(true));
         }
         lab.glance.import(&copying, "copy-image", &["ceph2"]);
         lab.glance.import(&importing, "glance-direct", &["ceph", "ceph2"]);
@@ -213,7 +213,7 @@ fn every_state(database: &GlanceDatabase, encrypted: bool) {
     assert_eq!((lab.status(&copying), rows(&copying, "'active'")), ("active".into(), "1".into()));
     assert_eq!((lab.status(&importing), rows(&importing, "'pending', 'uploading'")), ("importing".into(), "2".into()));
     for (pool, id) in [(0, &uploads[0]), (0, &uploads[1]), (1, &copying), (0, &importing), (1, &importing)] {
-        until("the dead to be given up", 120, || !rbd(&["status", &lab.at(pool, id)]).contains("watcher="));
+        until("the dead to be given up", 120, || is_open(&lab.at(pool, id)) == Some(false));
     }
     lab.restart(true, &["DEFAULT.delayed_delete=True"]);
     lab.glance.delete(&uploads[1]);

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::lab::{MIB, TestPool, noise, program, rbd, repository, run, run_with_input, sh, uuid};
+use crate::lab::{MIB, TestPool, is_open, noise, program, rbd, repository, run, run_with_input, sh, uuid};
 
 const GIB: usize = 1 << 30;
 
@@ -168,8 +168,8 @@ fn an_image_that_somebody_writes_to_is_not_removed() {
         .spawn()
         .unwrap();
     let started = Instant::now();
-    while !rbd(&["status", &image]).contains("watcher=") {
-        assert!(started.elapsed() < Duration::from_secs(30));
+    while is_open(&image) != Some(true) {
+        assert!(started.elapsed() < Duration::from_secs(120));
     }
     let refused = run(&["image", "rm", &id, "--pool", &pool.0, "--user", "glance"]);
     writer.kill().unwrap();

@@ -2,7 +2,7 @@
 
 use std::{sync::atomic::Ordering, thread};
 
-use crate::lab::{Glance, MIB, TestPool, Trickle, kinds, noise, rbd, repository, run, sqlite, until, uuid};
+use crate::lab::{Glance, MIB, TestPool, Trickle, is_open, kinds, noise, rbd, repository, run, sqlite, until, uuid};
 
 #[test]
 fn what_a_stock_glance_leaves_behind_is_told_exactly() {
@@ -41,8 +41,8 @@ fn what_a_stock_glance_leaves_behind_is_told_exactly() {
         let request = ureq::put(format!("{url}/v2/images/{id}/file"));
         request.header("Content-Type", "application/octet-stream").send(body).map(drop)
     });
-    until("a partial image", 30, || pool.images().contains(&killed));
-    until("a writer", 30, || rbd(&["status", &image(&killed)]).contains("watcher="));
+    until("a partial image", 120, || pool.images().contains(&killed));
+    until("a writer", 120, || is_open(&image(&killed)) == Some(true));
     glance.crash();
     stop.store(true, Ordering::Relaxed);
     assert!(client.join().unwrap().is_err(), "its client must notice");
@@ -67,8 +67,8 @@ fn what_a_stock_glance_leaves_behind_is_told_exactly() {
     let (trickle, stop) = Trickle::new(7);
     thread::scope(|scope| {
         let client = scope.spawn(|| glance.upload(&running, trickle));
-        until("a second partial image", 30, || pool.images().contains(&running));
-        until("the dead writer to be given up", 60, || !rbd(&["status", &image(&killed)]).contains("watcher="));
+        until("a second partial image", 120, || pool.images().contains(&running));
+        until("the dead writer to be given up", 120, || is_open(&image(&killed)) == Some(false));
         let ran = pool.scan(&glance.database);
         stop.store(true, Ordering::Relaxed);
 

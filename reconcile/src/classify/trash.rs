@@ -57,8 +57,10 @@ impl Judge<'_> {
         };
         let stays = blocks.contains(&Block::Age) || blocks.contains(&Block::Children);
         let removing = !stays && !self.is_older(entry.deleted, grace);
+        // A move here, or back, is several writes: for a while the image is in both places, and then one was cut off.
+        let moving = !self.is_older(entry.deleted, self.policy.grace.min(REMOVAL)) || pool.going.contains(name);
         let kind = if in_place.is_some_and(|image| image.id == entry.id) {
-            Kind::BrokenImage
+            if moving { Kind::InFlight } else { Kind::BrokenImage }
         } else if removing || blocks.contains(&Block::Watchers) || pool.going.contains(name) {
             Kind::InFlight
         } else if blocks.iter().any(|block| [Block::Children, Block::Mirror, Block::Migration].contains(block)) {

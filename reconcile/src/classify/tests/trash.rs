@@ -97,4 +97,7 @@ fn an_image_in_both_places_is_broken() {
     let mut facts = with(trashed(A), vec![row(A, "active")], vec![at(A)]);
     facts.pools[0].images.push(whole(A));
     assert_eq!(judged(&facts), [("broken-image", vec![])]);
+    // A scan that read the trash while an image was on its way there called it broken.
+    facts.pools[0].trash[0].deleted = now();
+    assert_eq!(judged(&facts), [("in-flight", vec![])]);
 }

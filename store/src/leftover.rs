@@ -13,7 +13,8 @@
 
 use std::time::Duration;
 
-use rbd::{ErrorKind, Image, OpenOptions, Pool, ReadOp};
+use futures_util::{StreamExt, stream};
+use rbd::{ErrorKind, Features, Image, OpenOptions, Pool, ReadOp};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -77,7 +78,9 @@ pub(crate) async fn clear(store: &Store, pool: &Pool, name: &str) -> Result<bool
         if !leftover.watched && (long || leftover.kind == Kind::Marked) {
             tracing::info!(image = %pool.path(name), id = leftover.id, "removing what a dead upload left");
             let (pool, name) = (pool.clone(), name.to_owned());
-            return store.background().finish(async move { remove(&pool, &name, &leftover).await }, |_| async {}).await;
+            // What became of it is seen in the next round.
+            store.background().finish(async move { remove(&pool, &name, &leftover).await }, |()| async {}).await?;
+            continue;
         }
         sleep(Duration::from_secs(1)).await;
     }
@@ -93,8 +96,11 @@ async fn look(pool: &Pool, name: &str) -> Result<Found> {
     let found = look_at(&image).await;
     image.close().await?;
     match found {
-        // Removed while it was looked at.
-        Err(error) if error.is_not_found() => Ok(Found::Nothing),
+        // Removed while it was looked at. What cannot be looked at for another reason is nobody's to remove.
+        Err(error) if error.is_not_found() => match torn(pool, name).await? {
+            Found::Nothing => Ok(Found::Nothing),
+            _ => Ok(Found::Foreign),
+        },
         found => Ok(found?),
     }
 }
@@ -119,10 +125,38 @@ async fn look_at(image: &Image) -> rbd::Result<Found> {
 
 /// No data, no snapshot, no parent, and nothing that anybody wrote about it.
 async fn is_empty(image: &Image) -> rbd::Result<bool> {
-    Ok(image.snapshots().await?.is_empty()
-        && image.parent().await?.is_none()
-        && image.all_metadata().await?.is_empty()
-        && image.used().await? == 0)
+    if !image.snapshots().await?.is_empty()
+        || image.parent().await?.is_some()
+        || !image.all_metadata().await?.is_empty()
+    {
+        return Ok(false);
+    }
+    match image.used().await {
+        Ok(used) => Ok(used == 0),
+        // The object map is the last that is created of an image.
+        Err(error) if error.is_not_found() => has_no_object(image).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Asks for each data object. Where they are in a pool of their own, it looks for none, and says no.
+async fn has_no_object(image: &Image) -> rbd::Result<bool> {
+    if image.features().await?.contains(Features::DATA_POOL) {
+        return Ok(false);
+    }
+    let (pool, id, objects) = (image.pool(), image.id().await?, image.stat().await?.objects);
+    let stat = ReadOp::new().stat();
+    let mut reads = stream::iter(0..objects)
+        .map(|number| pool.read_object(&format!("rbd_data.{id}.{number:016x}"), &stat))
+        .buffer_unordered(64);
+    while let Some(read) = reads.next().await {
+        match read {
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error),
+            Ok(_) => return Ok(false),
+        }
+    }
+    Ok(true)
 }
 
 /// What is there if no image can be opened: nothing, or what a creation that was cut off left.
@@ -137,28 +171,23 @@ async fn torn(pool: &Pool, name: &str) -> Result<Found> {
     }
 }
 
-async fn remove(pool: &Pool, name: &str, leftover: &Leftover) -> Result<bool> {
-    if leftover.kind == Kind::Torn {
+/// Removes a leftover, unless somebody is there after all: another retry, perhaps.
+async fn remove(pool: &Pool, name: &str, leftover: &Leftover) -> Result<()> {
+    let removed = if leftover.kind == Kind::Torn {
         // There is no image to be wrong about. One that was created this very moment has a watcher, or nothing in it.
-        return match pool.remove(name).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.is_not_found() => Ok(true),
-            Err(error) if matches!(error.kind, ErrorKind::Busy | ErrorKind::NotEmpty) => Ok(false),
-            Err(error) => Err(error.into()),
-        };
-    }
-    let removed = async {
-        fence(pool, &leftover.id).await?;
-        removal::remove(pool, name, SNAPSHOT, Some(&leftover.id)).await
-    };
-    match removed.await {
-        Ok(_) | Err(Error::NotFound(_)) => Ok(true),
-        // Somebody is there after all: another retry, perhaps.
-        Err(Error::InUse(why)) => {
-            tracing::debug!(why, "not a leftover any more");
-            Ok(false)
+        pool.remove(name).await.map_err(Error::from)
+    } else {
+        match fence(pool, &leftover.id).await {
+            Ok(()) => removal::remove(pool, name, SNAPSHOT, Some(&leftover.id)).await.map(drop),
+            failed => failed,
         }
-        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error @ (Error::NotFound(_) | Error::InUse(_))) => {
+            tracing::debug!(%error, "not a leftover any more");
+            Ok(())
+        }
+        removed => removed,
     }
 }
 

@@ -99,30 +99,33 @@ fn an_upload_killed_before_it_could_mark_its_image_is_retried_too() {
     in_pool(
         |_| {},
         async |lab| {
-            let (unmarked, headless, nameless) = (id(), id(), id());
+            let (unmarked, mapless, headless, nameless) = (id(), id(), id(), id());
             let pool = lab.store.pool();
-            for name in [&unmarked, &headless] {
+            for name in [&unmarked, &mapless, &headless] {
                 pool.create(name, 8 << 20, CreateOptions::default()).await.unwrap();
             }
-            let image = pool.open_image(&headless, OpenOptions::read_only()).await.unwrap();
-            let header = format!("rbd_header.{}", image.id().await.unwrap());
-            image.close().await.unwrap();
-            sh("rados", &["-p", lab.pool_name(), "rm", &header]);
+            for (name, object) in [(&mapless, "rbd_object_map"), (&headless, "rbd_header")] {
+                let image = pool.open_image(name, OpenOptions::read_only()).await.unwrap();
+                let object = format!("{object}.{}", image.id().await.unwrap());
+                image.close().await.unwrap();
+                sh("rados", &["-p", lab.pool_name(), "rm", &object]);
+            }
             // The first thing that is written of an image: its length and its id.
             let directory = tempfile::tempdir().unwrap();
             let file = directory.path().join("id").display().to_string();
             std::fs::write(&file, b"\x0c\0\0\0aaaaaaaaaaaa").unwrap();
             sh("rados", &["-p", lab.pool_name(), "put", &format!("rbd_id.{nameless}"), &file]);
             let data = noise(1, MIB);
-            let (a, b, c) = tokio::join!(
+            let (a, b, c, d) = tokio::join!(
                 lab.put(&unmarked, AddOptions::default(), &data),
+                lab.put(&mapless, AddOptions::default(), &data),
                 lab.put(&headless, AddOptions::default(), &data),
                 lab.put(&nameless, AddOptions::default(), &data),
             );
-            for added in [a, b, c] {
+            for added in [a, b, c, d] {
                 lab.check(&added.unwrap(), &data).await;
             }
-            lab.holds_only(&[&unmarked, &headless, &nameless]).await;
+            lab.holds_only(&[&unmarked, &mapless, &headless, &nameless]).await;
         },
     );
 }
@@ -134,16 +137,20 @@ fn what_is_no_leftover_is_left_alone() {
         |_| {},
         async |lab| {
             let pool = lab.store.pool();
-            let (partial, snapped, cloned, golden) = (id(), id(), id(), id());
-            for name in [&partial, &snapped] {
+            let (partial, damaged, snapped, cloned, golden) = (id(), id(), id(), id(), id());
+            for name in [&partial, &damaged, &snapped] {
                 pool.create(name, 8 << 20, CreateOptions::default()).await.unwrap();
                 let image = pool.open_image(name, OpenOptions::default()).await.unwrap();
-                if name == &partial {
+                let map = format!("rbd_object_map.{}", image.id().await.unwrap());
+                if name != &snapped {
                     image.write(0, Bytes::from_static(b"data")).await.unwrap();
                 } else {
                     image.create_snapshot("backup").await.unwrap();
                 }
                 image.close().await.unwrap();
+                if name == &damaged {
+                    sh("rados", &["-p", lab.pool_name(), "rm", &map]);
+                }
             }
             let parent = lab.put(&golden, AddOptions::default(), &noise(1, MIB)).await.unwrap();
             lab.store
@@ -151,7 +158,7 @@ fn what_is_no_leftover_is_left_alone() {
                 .await
                 .unwrap();
             let before = pool.images().await.unwrap();
-            for name in [&partial, &snapped, &cloned, &golden] {
+            for name in [&partial, &damaged, &snapped, &cloned, &golden] {
                 let refused = lab.put(name, AddOptions::default(), &noise(1, MIB)).await.unwrap_err();
                 assert!(matches!(refused, Error::AlreadyExists(_)), "{refused}");
             }

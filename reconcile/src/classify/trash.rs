@@ -39,7 +39,8 @@ impl Judge<'_> {
         {
             blocks.push(Block::Unknown);
         }
-        if self.now < entry.deferred_until {
+        // A removal defers nothing, and may have begun after this scan.
+        if self.now < entry.deferred_until && entry.deleted < entry.deferred_until {
             blocks.push(Block::Age);
         }
         match entry.source {

@@ -91,6 +91,14 @@ fn the_latest_of_a_name_is_the_one_to_restore() {
     assert!(others.clone().all(|finding| finding.blocked_by == [Block::Unknown]) && others.count() == 2);
 }
 
+/// A removal that began after the scan was said to be kept for a while.
+#[test]
+fn what_is_removed_after_the_scan_began_is_in_flight() {
+    let soon = Timestamp::from_second(now().as_second() + 3).unwrap();
+    let removed = Trashed { deleted: soon, deferred_until: soon, ..trashed(A) };
+    assert_eq!(judged(&with(removed, vec![], vec![])), [("in-flight", vec![])]);
+}
+
 /// librbd's move to the trash is several writes; cut off in the middle it leaves an image in both places.
 #[test]
 fn an_image_in_both_places_is_broken() {

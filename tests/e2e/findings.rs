@@ -216,8 +216,9 @@ fn images_deleted_while_they_are_scanned() {
             let ran = run(&[&["scan", "--database", &database.url()], arguments.as_slice()].concat());
             let scan = ran.json();
             assert_eq!(scan["complete"], true, "{scan:#}");
-            for (kind, _) in kinds(&scan) {
-                assert_eq!(kind, "in-flight", "{scan:#}");
+            // In flight, or in the trash for the moment that a removal takes: nothing to act on.
+            for finding in scan["findings"].as_array().unwrap() {
+                assert_eq!(finding["severity"], "info", "{scan:#}");
             }
             scans.fetch_add(1, Relaxed);
         }
